@@ -1,0 +1,81 @@
+"""What every role promises: specified inputs, prefixed names, no knowledge of other roles or of groups."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+NAMES = [role.name for role in ROLES]
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text()) if path.exists() else None
+
+
+def options(role: Path) -> dict[str, dict[str, Any]]:
+    specs = load(role / "meta/argument_specs.yml")
+    return specs["argument_specs"]["main"].get("options", {})
+
+
+def defaults(role: Path) -> dict[str, Any]:
+    return load(role / "defaults/main.yml") or {}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=NAMES)
+def test_every_input_has_either_a_default_or_is_required(role: Path) -> None:
+    required = {name for name, spec in options(role).items() if spec.get("required")}
+    assert set(defaults(role)) & required == set()
+    assert set(defaults(role)) | required == set(options(role))
+
+
+@pytest.mark.parametrize("role", ROLES, ids=NAMES)
+def test_values_live_in_defaults_and_prose_in_the_specification(role: Path) -> None:
+    for name, spec in options(role).items():
+        assert "default" not in spec, name
+        assert spec["description"], name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=NAMES)
+def test_inputs_carry_the_role_name_and_internals_two_underscores(role: Path) -> None:
+    assert all(name.startswith(f"{role.name}_") for name in options(role))
+    assert all(name.startswith(f"__{role.name}_") for name in load(role / "vars/main.yml") or {})
+    registered = re.findall(r"^\s+register: (\S+)", text_of(role), flags=re.MULTILINE)
+    assert all(name.startswith(f"__{role.name}_") for name in registered), registered
+
+
+@pytest.mark.parametrize("role", ROLES, ids=NAMES)
+def test_a_role_uses_only_its_own_variables_and_names_no_group(role: Path) -> None:
+    others = [name for name in NAMES if name != role.name and not role.name.startswith(name)]
+    foreign = {name for other in others for name in options(ROOT / "roles" / other)}
+    used = set(re.findall(r"\b[a-z][a-z0-9_]+\b", text_of(role)))
+    assert used & foreign == set()
+    assert "groups[" not in text_of(role)
+    assert "hostvars" not in text_of(role)
+
+
+@pytest.mark.parametrize("play", ["master", "workers"])
+def test_the_wiring_gives_every_required_input(play: str) -> None:
+    wired = set(load(ROOT / f"playbooks/vars/{play}.yml")) | set(load(ROOT / "playbooks/vars/cluster.yml"))
+    roles = [entry["role"] for entry in load(ROOT / f"playbooks/{play}.yml")[0]["roles"]]
+    for role in roles:
+        required = {name for name, spec in options(ROOT / "roles" / role).items() if spec.get("required")}
+        assert required <= wired, role
+
+
+@pytest.mark.parametrize("play", ["master", "workers"])
+def test_the_wiring_sets_only_inputs_that_exist(play: str) -> None:
+    inputs = {name for role in ROLES for name in options(role)}
+    wired = set(load(ROOT / f"playbooks/vars/{play}.yml")) | set(load(ROOT / "playbooks/vars/cluster.yml"))
+    assert {name for name in wired if not name.startswith("cluster_")} <= inputs
+
+
+def text_of(role: Path) -> str:
+    """All tasks, handlers and templates of a role, without comments."""
+    files = [*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml"), *role.glob("templates/*")]
+    return "\n".join(re.sub(r"(^|\s)#.*$", "", path.read_text(), flags=re.MULTILINE) for path in files)
