@@ -10,8 +10,8 @@ from typing import Any
 def node_addresses(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     """The addresses that nodes reach each other by, without doubles, in order of the addresses.
 
-    In: the variables of hosts. A host is reached by its `cluster_address` or, without one, by its `ansible_host`;
-    where both are given and differ, both are listed, because the host may send from either.
+    In: the variables of hosts. A host is reached by its `cluster_address` or, without one, by its
+    `ansible_host`; where both are given and differ, both are listed, because it may send from either.
     """
     known = {host.get(name) for host in hosts for name in ("cluster_address", "ansible_host")}
     return sorted((str(address) for address in known if is_address(address)), key=ipaddress.ip_address)
@@ -27,7 +27,7 @@ def is_address(value: object) -> bool:
 
 
 def subject_alt_names(names: Iterable[str]) -> list[str]:
-    """Entries of a certificate's subjectAltName, `IP:` for addresses and `DNS:` for all else (RFC 5280, 4.2.1.6)."""
+    """Entries of a certificate's subjectAltName: `IP:` for addresses, `DNS:` for names (RFC 5280, 4.2.1.6)."""
     return [f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from filter_plugins.cluster import FilterModule, is_address, node_addresses, subject_alt_names
 
 
