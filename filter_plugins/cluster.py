@@ -27,7 +27,7 @@ def is_address(value: object) -> bool:
 
 
 def subject_alt_names(names: Iterable[str]) -> list[str]:
-    """Entries of a certificate's subjectAltName: `IP:` for addresses, `DNS:` for names (RFC 5280, 4.2.1.6)."""
+    """Entries of a certificate's subjectAltName: `IP:` for addresses, `DNS:` for names (RFC 5280)."""
     return [f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names]
 
 

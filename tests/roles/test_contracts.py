@@ -69,6 +69,12 @@ def test_the_wiring_gives_every_required_input(play: str) -> None:
 
 
 @pytest.mark.parametrize("play", ["master", "workers"])
+def test_the_inputs_of_every_role_are_checked_before_anything_is_changed(play: str) -> None:
+    roles = [entry["role"] for entry in load(ROOT / f"playbooks/{play}.yml")[0]["roles"]]
+    assert load(ROOT / f"playbooks/vars/{play}.yml")["cluster_roles"] == roles
+
+
+@pytest.mark.parametrize("play", ["master", "workers"])
 def test_the_wiring_sets_only_inputs_that_exist(play: str) -> None:
     inputs = {name for role in ROLES for name in options(role)}
     wired = set(load(ROOT / f"playbooks/vars/{play}.yml")) | set(load(ROOT / "playbooks/vars/cluster.yml"))

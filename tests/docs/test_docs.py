@@ -1,0 +1,34 @@
+"""The documentation names what exists, and names all of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_role_is_in_the_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert [role.name for role in (ROOT / "roles").iterdir() if f"`{role.name}`" not in changelog] == []
+
+
+def test_every_command_of_make_has_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE).group(1).split())
+    assert targets == set(re.findall(r"^([a-z-]+):.*## ", makefile, flags=re.MULTILINE))
+
+
+def test_every_secret_that_may_be_given_is_documented() -> None:
+    named = set(re.findall(r"vault_[a-z0-9_]+", (ROOT / "playbooks/vars/master.yml").read_text()))
+    documented = set(re.findall(r"vault_[a-z0-9_]+", (ROOT / "docs/operations.md").read_text()))
+    assert named <= documented

@@ -1,0 +1,178 @@
+"""The main job on real hosts: built, watched, broken, healed, run again, taken down. The tests run in this order."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Lab
+
+pytestmark = pytest.mark.lab
+
+WORKERS = {"worker1", "worker2"}
+SERVICES = {
+    "master": ["postgresql@15-main", "redis-server", "nginx", "k3s", "muster-control-api", "muster-firewall"],
+    "worker1": ["k3s-agent", "muster-agent", "muster-firewall"],
+    "worker2": ["k3s-agent", "muster-agent", "muster-firewall"],
+}
+
+
+def test_make_up_ends_with_the_workers_the_login_and_the_phases(lab: Lab) -> None:
+    for expected in ("worker1", "worker2", "ACTIVE", "Ready", "https://", "admin", "site.yml"):
+        assert expected in lab.up_output
+    print(lab.up_output[-3500:])
+
+
+def test_every_service_runs_under_systemd(lab: Lab) -> None:
+    for host, units in SERVICES.items():
+        assert lab.on(host, f"systemctl is-active {' '.join(units)}").split() == ["active"] * len(units)
+        assert lab.on(host, "systemctl --failed --plain --no-legend").strip() == ""
+
+
+def test_every_worker_is_active_and_its_node_ready(lab: Lab) -> None:
+    assert {
+        name: (worker["status"], worker["nodeState"]) for name, worker in lab.workers().items()
+    } == dict.fromkeys(WORKERS, ("ACTIVE", "Ready"))
+
+
+def test_redis_refuses_who_has_no_password(lab: Lab) -> None:
+    assert "NOAUTH" in lab.on("master", "redis-cli ping")
+
+
+def test_no_secret_is_readable_by_others(lab: Lab) -> None:
+    readable = (
+        "find /etc/muster /etc/muster-agent /var/lib/muster-agent /etc/rancher /etc/redis -type f -perm /o=r"
+    )
+    for host in SERVICES:
+        files = set(lab.on(host, f"{readable} 2>/dev/null || true").split())
+        assert files <= {
+            "/etc/muster/control-api.env",
+            "/etc/muster/tls/api.crt",
+            "/etc/muster-agent/ca.pem",
+            "/etc/muster-agent/config.json",
+        }
+
+
+@pytest.mark.parametrize("port", [3000, 5432, 6379])
+def test_inner_ports_are_closed_to_other_hosts(lab: Lab, port: int) -> None:
+    probe = f"timeout 3 bash -c '</dev/tcp/{lab.addresses['master']}/{port}' && echo open || echo closed"
+    assert lab.on("worker1", probe).strip().endswith("closed")
+
+
+@pytest.mark.parametrize(("host", "unit"), [("master", "muster-control-api"), ("worker1", "muster-agent")])
+def test_our_units_are_hardened(lab: Lab, host: str, unit: str) -> None:
+    report = lab.on(host, f"systemd-analyze security --no-pager {unit} | tail -1")
+    exposure = float(re.search(r"(\d+\.\d+)", report).group(1))
+    assert exposure <= 2.5
+
+
+def test_site_run_again_changes_nothing_and_restarts_nothing(lab: Lab) -> None:
+    before = running_since(lab)
+    recap = lab.playbook("playbooks/site.yml").split("PLAY RECAP")[1]
+    print("PLAY RECAP" + recap)
+    counts = dict(re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", recap, flags=re.MULTILINE))
+    assert {host: counts[host] for host in SERVICES} == dict.fromkeys(SERVICES, "0")
+    assert running_since(lab) == before
+
+
+def running_since(lab: Lab) -> dict[str, str]:
+    show = "systemctl show --property=Id,MainPID,ActiveEnterTimestamp "
+    return {host: lab.on(host, show + " ".join(units)) for host, units in SERVICES.items()}
+
+
+def test_the_worker_table_is_an_inventory_of_the_active_workers(lab: Lab) -> None:
+    out = fleet_ping(lab)
+    assert {host for host in WORKERS if re.search(rf"^{host}\s+: ok=1", out, flags=re.MULTILINE)} == WORKERS
+
+
+def test_a_cut_worker_is_inactive_within_two_minutes_and_active_when_healed(lab: Lab) -> None:
+    identity = lab.workers()["worker1"]["id"]
+    lab.command("cut", "worker1")
+    detected = lab.wait_for_status("worker1", "INACTIVE", seconds=120)
+    out = fleet_ping(lab)
+    assert "worker1" not in out.split("PLAY RECAP")[1]
+    assert "worker2" in out.split("PLAY RECAP")[1]
+
+    lab.command("heal", "worker1")
+    returned = lab.wait_for_status("worker1", "ACTIVE", seconds=120)
+    print(f"\ncut worker1: INACTIVE after {detected:.0f} s; healed: ACTIVE after {returned:.0f} s")
+    assert lab.workers()["worker1"]["id"] == identity
+
+
+def test_a_worker_whose_power_was_cut_comes_back_by_itself(lab: Lab) -> None:
+    identity = lab.workers()["worker1"]["id"]
+    lab.command("kill", "worker1")
+    detected = lab.wait_for_status("worker1", "INACTIVE", seconds=120)
+    lab.command("up", "worker1")
+    returned = lab.wait_for_status("worker1", "ACTIVE", seconds=120)
+    print(f"\nkilled worker1: INACTIVE after {detected:.0f} s; switched on: ACTIVE after {returned:.0f} s")
+    assert lab.workers()["worker1"]["id"] == identity
+
+
+def test_a_rebooted_master_keeps_the_fleet_active(lab: Lab) -> None:
+    lab.command("kill", "master")
+    lab.command("up", "master")
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            statuses = {name: worker["status"] for name, worker in lab.workers().items()}
+        except OSError:
+            continue
+        assert "INACTIVE" not in statuses.values()
+        if (
+            set(statuses.values()) == {"ACTIVE"}
+            and lab.on("master", "k3s kubectl get nodes").count(" Ready") == 3
+        ):
+            return
+        time.sleep(2)
+    pytest.fail("the fleet was not ACTIVE again 90 s after the master's reboot")
+
+
+def test_a_host_of_another_system_fails_before_anything_is_changed(lab: Lab) -> None:
+    out = lab.playbook("playbooks/site.yml", "-e", '{"ansible_facts": {}}', "--limit", "nobody", check=False)
+    assert "nobody" in out
+
+
+def test_an_unreachable_host_fails_before_anything_is_changed(lab: Lab) -> None:
+    lab.command("cut", "worker2")
+    try:
+        out = lab.playbook("playbooks/site.yml", "-e", "ansible_timeout=5", check=False)
+    finally:
+        lab.command("heal", "worker2")
+    assert "worker2" in out
+    assert "UNREACHABLE" in out
+    assert "Build the master" not in out
+
+
+def test_make_down_leaves_nothing_behind(lab: Lab) -> None:
+    lab.command("down")
+    assert "e2e" not in subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "muster-lab/e2e" not in subprocess.run(["mount"], capture_output=True, text=True, check=True).stdout
+    )
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    assert "e2e" not in tables
+    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "muster-lab/e2e" not in processes
+
+
+def fleet_ping(lab: Lab) -> str:
+    from tests.e2e.conftest import ROOT, run
+
+    (ROOT / "build").mkdir(exist_ok=True)
+    certificate = ROOT / "build/e2e-api.crt"
+    certificate.write_text(lab.on("master", "cat /etc/muster/tls/api.crt"))
+    return run(
+        [
+            ROOT / ".venv/bin/ansible-playbook",
+            "-i",
+            ROOT / "inventory/fleet.muster.yml",
+            "playbooks/ping.yml",
+        ],
+        env={**lab.fleet_environment(), "MUSTER_URL": lab.url, "MUSTER_CA_FILE": str(certificate)},
+    )
