@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,56 +27,60 @@ class Lab:
     """What the tests do with the lab, always through the commands and interfaces that users have."""
 
     up_output: str
+    state: Path = STATE
+    key: Path = STATE / "ssh_key"
 
-    def command(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
-        return run([ROOT / ".venv/bin/muster", "lab", *arguments], check=check, timeout=timeout)
+    def command(self, *arguments: str) -> str:
+        return run([ROOT / ".venv/bin/muster", "lab", *arguments])
 
-    def on(self, host: str, command: str, *, check: bool = True) -> str:
-        return self.command("ssh", host, command, check=check)
+    def on(self, host: str, command: str) -> str:
+        return self.command("ssh", host, "--", command)
 
-    def playbook(self, *arguments: str, inventory: Path = STATE / "inventory", check: bool = True) -> str:
+    def playbook(
+        self,
+        *arguments: str,
+        inventory: str | Path = STATE / "inventory",
+        check: bool = True,
+        environment: dict[str, str] | None = None,
+    ) -> str:
         command = [ROOT / ".venv/bin/ansible-playbook", "-i", inventory, *arguments]
-        return run(command, check=check, timeout=1200)
-
-    def fleet_environment(self) -> dict[str, str]:
-        key = self.on("master", "cat /etc/muster/secrets/MUSTER_INVENTORY_KEY").strip()
-        return {"MUSTER_API_KEY": key}
-
-    def get(self, path: str) -> Any:
-        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token()}"})
-        with urllib.request.urlopen(request, context=self.tls(), timeout=10) as answer:
-            return json.load(answer)["data"]
+        return run(command, check=check, timeout=1200, environment=environment)
 
     def workers(self) -> dict[str, dict[str, Any]]:
-        return {worker["name"]: worker for worker in self.get("/api/workers")["workers"]}
-
-    def token(self) -> str:
-        password = self.on("master", "cat /etc/muster/secrets/MUSTER_ADMIN_PASSWORD").strip()
         request = urllib.request.Request(
-            self.url + "/api/auth/login",
-            data=json.dumps({"username": "admin", "password": password}).encode(),
-            headers={"Content-Type": "application/json"},
+            self.url + "/api/workers", headers={"Authorization": f"Bearer {self.access_token}"}
         )
-        self.token = lambda token=self._ask(request): token  # type: ignore[method-assign]
-        return self.token()
+        return {worker["name"]: worker for worker in self.ask(request)["workers"]}
 
-    def _ask(self, request: urllib.request.Request) -> str:
-        with urllib.request.urlopen(request, context=self.tls(), timeout=10) as answer:
-            return str(json.load(answer)["data"]["accessToken"])
+    @cached_property
+    def access_token(self) -> str:
+        password = self.on("master", "cat /etc/muster/secrets/MUSTER_ADMIN_PASSWORD")
+        body = json.dumps({"username": "admin", "password": password}).encode()
+        headers = {"Content-Type": "application/json"}
+        return str(
+            self.ask(urllib.request.Request(self.url + "/api/auth/login", body, headers))["accessToken"]
+        )
 
+    def ask(self, request: urllib.request.Request) -> dict[str, Any]:
+        with urllib.request.urlopen(request, context=self.tls, timeout=10) as answer:
+            return dict(json.load(answer)["data"])
+
+    @cached_property
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.on("master", "cat /etc/muster/tls/api.crt"))
+
+    @cached_property
+    def addresses(self) -> dict[str, str]:
+        inventory = run(
+            [ROOT / ".venv/bin/ansible-inventory", "-i", STATE / "inventory", "--list"], errors=False
+        )
+        return {
+            host: facts["ansible_host"] for host, facts in json.loads(inventory)["_meta"]["hostvars"].items()
+        }
 
     @property
     def url(self) -> str:
         return "https://" + self.addresses["master"]
-
-    @property
-    def addresses(self) -> dict[str, str]:
-        inventory = run([ROOT / ".venv/bin/ansible-inventory", "-i", STATE / "inventory", "--list"])
-        return {
-            host: facts["ansible_host"] for host, facts in json.loads(inventory)["_meta"]["hostvars"].items()
-        }
 
     def wait_for_status(self, worker: str, status: str, seconds: float) -> float:
         """Seconds until the worker has the status; fails when it takes longer than allowed."""
@@ -85,18 +90,24 @@ class Lab:
 
 
 def run(
-    command: list[Any], *, check: bool = True, timeout: float = 300, env: dict[str, str] | None = None
+    command: list[Any],
+    *,
+    check: bool = True,
+    errors: bool = True,
+    timeout: float = 300,
+    environment: dict[str, str] | None = None,
 ) -> str:
-    """What the command printed; with `check`, a failing command fails the test with its last lines."""
+    """What the command printed, with what it said on standard error; with `check`, a failing one fails the test."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=ROOT,
-        env={**ENVIRONMENT, **(env or {})},
+        env={**ENVIRONMENT, **(environment or {})},
         text=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.STDOUT if errors else subprocess.DEVNULL,
         timeout=timeout,
         stdin=subprocess.DEVNULL,
+        check=False,
     )
     if check and done.returncode != 0:
         pytest.fail(f"{command} ended with {done.returncode}:\n{done.stdout[-6000:]}", pytrace=False)
