@@ -1,0 +1,183 @@
+"""create_app: the only place that wires the parts together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from control_api import http
+from control_api.attempts import Attempts
+from control_api.cluster.joining import NodeWatch
+from control_api.cluster.kubernetes import Cluster, Kubernetes
+from control_api.db import Database, utc_now
+from control_api.enrolment.bootstrap import Bootstrap
+from control_api.errors import DatabaseUnavailable
+from control_api.identity import accounts
+from control_api.identity.routes import router as identity_router
+from control_api.identity.tokens import Tokens
+from control_api.service import Service
+from control_api.settings import Settings
+from control_api.workers import store
+from control_api.workers.beat_store import beat_store
+from control_api.workers.credentials import Credentials
+from control_api.workers.heartbeats import Heartbeats
+from control_api.workers.monitor import Caution, Monitor
+from control_api.workers.registry import Doors
+from control_api.workers.routes import router as workers_router
+
+FAILED_LOGINS = 10  # a minute and address
+FAILED_ENROLMENTS = 30  # more: a whole site may sit behind one address
+
+
+def create_app(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    cluster: Cluster | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> Heartbeats:
+    """Return the service as an ASGI application; it begins to work with its lifespan.
+
+    clock, cluster: for tests; else the machine's clock and the cluster of the settings.
+    alive: called after every look of the monitor.
+    """
+    service = wire_up(settings, clock=clock, cluster=cluster, alive=alive)
+
+    @asynccontextmanager
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(_begin, service)
+        nodes = _node_watch(service)
+        beats.start()
+        yield
+        await beats.close()
+        await asyncio.to_thread(_end, service, nodes)
+
+    api = FastAPI(
+        title="Muster",
+        summary="The roll-call of the workers",
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=lifespan,
+        max_body_size=http.MAX_BODY,
+    )
+    api.state.service = service
+    api.add_middleware(http.RequestId)
+    http.install(api)
+    api.include_router(identity_router)
+    api.include_router(workers_router)
+    _add_probes(api, service)
+    beats = Heartbeats(
+        api,
+        store=beat_store(service.database, clock),
+        record=_recorder(service),
+        failure=http.failure,
+        credentials=service.doors.credentials,
+        rules=settings.rules,
+        interval_seconds=settings.heartbeat_seconds,
+        clock=clock,
+    )
+    return beats
+
+
+def wire_up(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    cluster: Cluster | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> Service:
+    """Return the parts, wired and at rest. Raises BadSettings."""
+    database = Database(settings.database_url.get_secret_value())
+    secrets = [settings.worker_auth_secret, settings.worker_auth_secret_old]
+    caution = Caution(
+        tick=timedelta(seconds=settings.tick_seconds), interval=timedelta(seconds=settings.heartbeat_seconds)
+    )
+    return Service(
+        settings=settings,
+        database=database,
+        clock=clock,
+        doors=Doors(
+            Bootstrap(settings.worker_registration_token.get_secret_value()),
+            Credentials([secret.get_secret_value() for secret in secrets if secret]),
+        ),
+        access_tokens=Tokens("access", settings.jwt_secret.get_secret_value(), settings.jwt_expires_in),
+        refresh_tokens=Tokens(
+            "refresh", settings.jwt_refresh_secret.get_secret_value(), settings.jwt_refresh_expires_in
+        ),
+        logins=Attempts("login", FAILED_LOGINS),
+        enrolments=Attempts("enrolment", FAILED_ENROLMENTS),
+        monitor=Monitor(database, rules=settings.rules, caution=caution, clock=clock, alive=alive),
+        cluster=cluster or (Kubernetes(settings.kubeconfig) if settings.kubeconfig else None),
+    )
+
+
+def _begin(service: Service) -> None:
+    settings = service.settings
+    with service.database.transaction() as session:
+        accounts.ensure_first_admin(
+            session, settings.admin_username, settings.admin_password.get_secret_value(), service.clock()
+        )
+    service.monitor.start()
+
+
+def _end(service: Service, nodes: NodeWatch | None) -> None:
+    if nodes is not None:
+        nodes.stop()
+    service.monitor.stop()
+    if service.cluster is not None:
+        service.cluster.close()
+    service.database.close()
+
+
+def _node_watch(service: Service) -> NodeWatch | None:
+    if service.cluster is None:
+        return None
+    watch = NodeWatch(
+        service.cluster,
+        service.database,
+        leads=lambda: service.monitor.leads,
+        clock=service.clock,
+        seconds=service.settings.tick_seconds,
+    )
+    watch.start()
+    return watch
+
+
+def _recorder(service: Service) -> Callable[[Sequence[UUID]], Awaitable[Sequence[None]]]:
+    def write(worker_ids: Sequence[UUID]) -> Sequence[None]:
+        with service.database.transaction() as session:
+            at = store.moment(session, service.clock(), service.settings.rules)
+            store.record_changes(session, at, actor="worker", only=worker_ids)
+        return [None] * len(worker_ids)
+
+    async def record(worker_ids: Sequence[UUID]) -> Sequence[None]:
+        return await asyncio.to_thread(write, worker_ids)
+
+    return record
+
+
+def _add_probes(api: FastAPI, service: Service) -> None:
+    @api.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, bool]:
+        """Say that the process is up."""
+        return {"ok": True}
+
+    @api.get("/readyz", include_in_schema=False)
+    def readyz() -> JSONResponse:
+        """Say whether requests can be served: the database answers and the monitor looks."""
+        try:
+            service.database.ping()
+            database = True
+        except DatabaseUnavailable:
+            database = False
+        ready = database and service.monitor.is_alive
+        return JSONResponse(
+            {"ready": ready, "database": database, "monitor": service.monitor.is_alive}, 200 if ready else 503
+        )

@@ -1,0 +1,1 @@
+"""The command `muster`: a noun a file."""

@@ -1,0 +1,250 @@
+"""The database: engine, transactions, types; the one home of what differs between PostgreSQL and SQLite."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Engine,
+    Enum,
+    MetaData,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import TypeDecorator
+
+from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable
+
+# Keys of PostgreSQL's advisory locks; any number, as long as nobody else in this database uses it.
+MIGRATION_LOCK = 0x6D757374_0001
+MONITOR_LOCK = 0x6D757374_0002
+TIMEOUTS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
+
+
+class Base(DeclarativeBase):
+    """What every table has in common: the names of its constraints."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware moment in UTC; a naive one is refused, and SQLite gets its zone back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a time without a zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            msg = f"naive datetime {value!r}"
+            raise ValueError(msg)
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def words(of: type[StrEnum], name: str) -> Enum:
+    """Return the type of a column that holds one of the words of `of`, checked by the database too."""
+    return Enum(
+        of,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Database:
+    """One engine and its transactions."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare the engine for `url`; it connects when first used. Raises BadSettings."""
+        self.url = parse_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a transaction that writes, commit it at the end. Raises DatabaseUnavailable."""
+        with _unavailable(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a transaction that only reads; on SQLite it waits for nobody. Raises DatabaseUnavailable."""
+        engine = self.engine.execution_options(muster_begin="BEGIN") if self.is_sqlite else self.engine
+        with _unavailable(), Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def ping(self) -> None:
+        """Return when the database answers. Raises DatabaseUnavailable."""
+        with self.reading() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+class Leadership:
+    """The right to judge the fleet: on PostgreSQL an advisory lock, held as long as its connection lives.
+
+    The leader does its work on the connection that holds the lock, so a lost lock cannot be overlooked.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Prepare; nothing is asked of the database yet."""
+        self._database = database
+        self._connection: Connection | None = None
+
+    @property
+    def held(self) -> bool:
+        """Say whether this process leads."""
+        return self._connection is not None
+
+    def acquire(self) -> bool:
+        """Try to lead; say whether this process does. Raises DatabaseUnavailable."""
+        if self._connection is not None:
+            return True
+        with _unavailable():
+            connection = self._database.engine.connect()
+            won = self._database.is_sqlite or connection.scalar(
+                text("SELECT pg_try_advisory_lock(:key)"), {"key": MONITOR_LOCK}
+            )
+            connection.commit()
+        if won:
+            self._connection = connection
+        else:
+            connection.close()
+        return self.held
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a transaction on the leader's own connection; leadership ends when that connection is lost."""
+        if self._connection is None:
+            raise DatabaseUnavailable
+        try:
+            with (
+                _unavailable(),
+                Session(self._connection, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        except DatabaseUnavailable:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Stop leading; safe to call twice."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()  # closes the server side too, and the lock with it
+            connection.close()
+
+
+def utc_now() -> datetime:
+    """Return this moment; the only clock of the service."""
+    return datetime.now(UTC)
+
+
+def parse_url(url: str) -> URL:
+    """Return the URL with the driver that is used here. Raises BadSettings."""
+    try:
+        parsed = make_url(url)
+    except Exception:
+        msg = "DATABASE_URL is not a URL; escape the special characters of its password."
+        raise BadSettings(msg) from None  # the cause would show the password
+    backend = parsed.get_backend_name()
+    if backend in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return parsed.set(drivername="sqlite+pysqlite")
+    msg = "DATABASE_URL must begin with postgresql:// or name a file with sqlite:///."
+    raise BadSettings(msg)
+
+
+def insert(session: Session, table: Any) -> Any:
+    """Return the dialect's own INSERT, which knows ON CONFLICT."""
+    sqlite_here = session.get_bind().dialect.name == "sqlite"
+    return sqlite.insert(table) if sqlite_here else postgresql.insert(table)
+
+
+def hold_file_lock(database: Database) -> int:
+    """Lock a SQLite file for this process's life; return the lock's descriptor. Raises AlreadyRunning."""
+    path = Path(f"{database.url.database}.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyRunning from None
+    return descriptor
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except UNAVAILABLE as exc:
+        raise DatabaseUnavailable from exc
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "options": "-c timezone=UTC " + TIMEOUTS},
+    )
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": 15})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions of its own
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes its lock at once: one that began by reading cannot be upgraded while another writes.
+        connection.exec_driver_sql(connection.get_execution_options().get("muster_begin", "BEGIN IMMEDIATE"))
+
+    return engine

@@ -1,0 +1,1 @@
+"""Enrolment: who may register a machine."""

@@ -1,0 +1,117 @@
+# ruff: noqa: N818  # a class is named by its cause, because its name is the code that clients read
+"""Everything that can go wrong with a name; the docstring of a class is the sentence that the user reads.
+
+MusterError
+├── BadSettings
+├── AlreadyRunning
+├── DatabaseUnavailable
+├── Overloaded
+├── ClusterUnavailable
+├── ApiRefused
+├── Unauthorized
+│   ├── InvalidRegistrationToken
+│   ├── InvalidCredential
+│   └── InvalidLogin
+├── Forbidden
+├── TooManyAttempts
+├── InvalidRequest
+├── BodyTooLarge
+├── WorkerNotFound
+├── WorkerRemoved
+└── Conflict
+    ├── HostnameTaken
+    ├── MachineIdTaken
+    └── HeartbeatOutOfOrder
+"""
+
+
+class MusterError(Exception):
+    """The control API could not do that."""
+
+    def __init__(self, message: str = "", *, details: tuple[tuple[str, str], ...] = ()) -> None:
+        """Take the docstring as the message, unless a more exact sentence is given.
+
+        details: pairs of (field, what is wrong with it), for requests that name fields.
+        """
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.details = details
+
+
+class BadSettings(MusterError):
+    """The settings are not usable."""
+
+
+class AlreadyRunning(MusterError):
+    """Another control API uses this SQLite file; stop it, or set DATABASE_URL to a PostgreSQL database."""
+
+
+class DatabaseUnavailable(MusterError):
+    """The database does not answer; try again in a few seconds."""
+
+
+class Overloaded(MusterError):
+    """More requests are waiting than the database takes; try again in a few seconds."""
+
+
+class ClusterUnavailable(MusterError):
+    """The cluster does not answer."""
+
+
+class ApiRefused(MusterError):
+    """The control API refused the request."""
+
+
+class Unauthorized(MusterError):
+    """Authenticate with a bearer token that is valid here."""
+
+
+class InvalidRegistrationToken(Unauthorized):
+    """The registration token is not valid."""
+
+
+class InvalidCredential(Unauthorized):
+    """The worker's credential is not valid; register again."""
+
+
+class InvalidLogin(Unauthorized):
+    """The username or the password is wrong."""
+
+
+class Forbidden(MusterError):
+    """Your role does not allow this."""
+
+
+class TooManyAttempts(MusterError):
+    """Too many failed attempts from your address; wait a minute."""
+
+
+class InvalidRequest(MusterError):
+    """The request is not valid."""
+
+
+class BodyTooLarge(MusterError):
+    """The body of the request is larger than 64 KiB."""
+
+
+class WorkerNotFound(MusterError):
+    """There is no worker with this id."""
+
+
+class WorkerRemoved(MusterError):
+    """This worker was removed by an operator; register again to come back."""
+
+
+class Conflict(MusterError):
+    """The request contradicts what is stored."""
+
+
+class HostnameTaken(Conflict):
+    """Another machine is registered under this hostname; rename this one or remove the other."""
+
+
+class MachineIdTaken(Conflict):
+    """Another worker has this machine id; give the cloned machine one of its own."""
+
+
+class HeartbeatOutOfOrder(Conflict):
+    """A later heartbeat of this worker is already stored: this is a replay, or a clone of the machine."""

@@ -1,0 +1,226 @@
+"""The edge: which error is which HTTP status, who may ask, what every answer looks like."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import structlog
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control_api import errors
+from control_api.envelope import ErrorBody, ErrorDetail, Failure, Success
+from control_api.identity.roles import Role
+from control_api.identity.tokens import Caller
+from control_api.service import Service
+
+MAX_BODY = 64 * 1024
+RETRY_SECONDS = "5"
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+Payload = TypeVar("Payload")
+log = structlog.get_logger()
+
+# The first row that fits counts, so a class stands before its root.
+STATUS: Sequence[tuple[type[errors.MusterError], int]] = (
+    (errors.Unauthorized, 401),
+    (errors.Forbidden, 403),
+    (errors.WorkerNotFound, 404),
+    (errors.Conflict, 409),
+    (errors.WorkerRemoved, 410),
+    (errors.BodyTooLarge, 413),
+    (errors.InvalidRequest, 422),
+    (errors.TooManyAttempts, 429),
+    (errors.DatabaseUnavailable, 503),
+    (errors.Overloaded, 503),
+    (errors.ClusterUnavailable, 503),
+)
+PLAIN = {
+    404: ("NOT_FOUND", "There is nothing at this path."),
+    405: ("METHOD_NOT_ALLOWED", "This path does not know that method."),
+    413: ("BODY_TOO_LARGE", str(errors.BodyTooLarge())),
+}
+
+
+def code(kind: type[errors.MusterError]) -> str:
+    """Return the code of an error: its class's name in capitals, `HOSTNAME_TAKEN`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
+
+
+def failure(exc: errors.MusterError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Return status, body and extra headers that answer the error."""
+    status = next((number for kind, number in STATUS if isinstance(exc, kind)), 500)
+    headers = []
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status in {429, 503}:
+        headers.append((b"retry-after", RETRY_SECONDS.encode() if status == 503 else b"60"))
+    return status, _failure_body(code(type(exc)), str(exc), exc.details), headers
+
+
+def success(message: str, data: Payload) -> Success[Payload]:
+    """Put the data into the envelope."""
+    return Success(message=message, data=data)
+
+
+# ---- who asks
+
+bearer_header = HTTPBearer(
+    auto_error=False, description="A JWT, an API key, an enrolment token or a credential"
+)
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_header)]
+
+
+def service_of(request: Request) -> Service:
+    """Return the wired parts."""
+    service: Service = request.app.state.service
+    return service
+
+
+Wired = Annotated[Service, Depends(service_of)]
+
+
+def now_of(service: Wired) -> datetime:
+    """Read the clock, once a request."""
+    return service.clock()
+
+
+Now = Annotated[datetime, Depends(now_of)]
+
+
+def peer_of(request: Request) -> str | None:
+    """Return the client's address; a proxy on loopback is believed about it (see cli/serve.py)."""
+    return request.client.host if request.client else None
+
+
+Peer = Annotated[str | None, Depends(peer_of)]
+
+
+def token_of(bearer: Bearer) -> str | None:
+    """Return what stands behind `Bearer`."""
+    return bearer.credentials if bearer else None
+
+
+BearerToken = Annotated[str | None, Depends(token_of)]
+
+
+def caller_of(token: BearerToken, service: Wired, now: Now) -> Caller:
+    """Return who asks. Raises Unauthorized."""
+    if token is None:
+        raise errors.Unauthorized
+    return service.access_tokens.check(token, now)
+
+
+Someone = Annotated[Caller, Depends(caller_of)]
+
+
+def at_least(role: Role) -> Callable[[Caller], Caller]:
+    """Return a dependency that lets in this role and those above; it raises Unauthorized or Forbidden."""
+
+    def check(caller: Someone) -> Caller:
+        if not caller.role.covers(role):
+            raise errors.Forbidden
+        return caller
+
+    return check
+
+
+Viewer = Annotated[Caller, Depends(at_least(Role.VIEWER))]
+Admin = Annotated[Caller, Depends(at_least(Role.ADMIN))]
+
+
+def inventory_reader(token: BearerToken, service: Wired, now: Now) -> None:
+    """Let in the inventory's API key, and every viewer. Raises Unauthorized."""
+    key = service.settings.inventory_key
+    given = (token or "").encode("utf-8", "surrogatepass")
+    if key is None or not hmac.compare_digest(given, key.get_secret_value().encode()):
+        caller_of(token, service, now)
+
+
+InventoryReader = Depends(inventory_reader)
+
+
+# ---- every answer
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error in the envelope."""
+    app.add_exception_handler(errors.MusterError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(StarletteHTTPException, _plain)
+    app.add_exception_handler(HTTPException, _plain)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+class RequestId:
+    """Gives every request an id, which the answer and every line of the log about it carry."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap the application."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = given if REQUEST_ID.match(given) else uuid.uuid4().hex.encode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+            await self.app(scope, receive, send_with_id)
+
+
+def _known(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, errors.MusterError)  # noqa: S101 - registered for this class
+    status, body, headers = failure(exc)
+    return Response(
+        body, status, {name.decode(): value.decode() for name, value in headers}, "application/json"
+    )
+
+
+def _invalid(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for this class
+    details = tuple((_field(error["loc"]), _text(error)) for error in exc.errors())
+    return _known(_request, errors.InvalidRequest(details=details))
+
+
+def _plain(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, StarletteHTTPException)  # noqa: S101 - registered for this class
+    name, message = PLAIN.get(exc.status_code, ("REQUEST_REFUSED", str(exc.detail)))
+    return Response(_failure_body(name, message), exc.status_code, exc.headers, "application/json")
+
+
+def _unexpected(_request: Request, exc: Exception) -> Response:
+    log.error("unexpected error", exc_info=exc)
+    message = "Something failed inside the control API; its log says what, under this answer's X-Request-Id."
+    return Response(_failure_body("INTERNAL_ERROR", message), 500, media_type="application/json")
+
+
+def _field(location: Sequence[str | int]) -> str:
+    """Return the field's name as the client wrote it: without the `body` or `query` in front."""
+    return ".".join(str(part) for part in location[1:]) or str(location[0])
+
+
+def _text(error: dict[str, Any]) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _failure_body(name: str, message: str, details: Sequence[tuple[str, str]] = ()) -> bytes:
+    shown = [ErrorDetail(field=field, message=text) for field, text in details]
+    failed = Failure(message=message, error=ErrorBody(code=name, details=shown))
+    return json.dumps(failed.model_dump(by_alias=True)).encode()

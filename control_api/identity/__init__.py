@@ -1,0 +1,1 @@
+"""Identity: the people and programs that may read and steer."""

@@ -1,0 +1,31 @@
+"""What the parts of a running control API share: one object, made once, handed around."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from control_api.attempts import Attempts
+from control_api.cluster.kubernetes import Cluster
+from control_api.db import Database
+from control_api.identity.tokens import Tokens
+from control_api.settings import Settings
+from control_api.workers.monitor import Monitor
+from control_api.workers.registry import Doors
+
+
+@dataclass(frozen=True)
+class Service:
+    """The wired parts."""
+
+    settings: Settings
+    database: Database
+    clock: Callable[[], datetime]
+    doors: Doors
+    access_tokens: Tokens
+    refresh_tokens: Tokens
+    logins: Attempts
+    enrolments: Attempts
+    monitor: Monitor
+    cluster: Cluster | None

@@ -1,0 +1,106 @@
+"""Group commit: what arrives while a batch is written becomes the next; all are answered after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from control_api.errors import DatabaseUnavailable, Overloaded
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+FULL = 64  # from this size on, a batch is worth its statement and does not wait for more
+LARGEST = 1000
+PATIENCE = 0.010  # seconds that a small batch waits: a lone heartbeat costs ten times one of a batch
+WAITING = 20_000  # more than this many waiting requests are turned away at once
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """One writer task with one batch in flight."""
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        key: Callable[[Item], Hashable],
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        """Write batches with `write`, which answers in the order of the items; their keys differ."""
+        self._write = write
+        self._key = key
+        self._patience = patience
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to write; call it in the event loop that serves the requests."""
+        self._task = asyncio.create_task(self._run(), name="group commit")
+
+    async def submit(self, item: Item) -> Answer:
+        """Return the answer once the item is committed.
+
+        Raises Overloaded when too many wait, DatabaseUnavailable after `close`, else what `write` raises.
+        """
+        if self._closing:
+            raise DatabaseUnavailable
+        if len(self._waiting) >= WAITING:
+            raise Overloaded
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._arrived.set()
+        if len(self._waiting) >= FULL:
+            self._full.set()
+        return await future
+
+    async def close(self) -> None:
+        """Write what is waiting, then stop; whatever cannot be written is refused."""
+        self._closing = True
+        self._arrived.set()
+        self._full.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while self._waiting or not self._closing:
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            if len(self._waiting) < FULL and not self._closing:
+                await self._wait_for_more()
+            await self._flush(self._take())
+
+    async def _wait_for_more(self) -> None:
+        self._full.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._full.wait(), self._patience)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        """Take the next batch; the second item of one key waits for the batch after it."""
+        batch: dict[Hashable, tuple[Item, asyncio.Future[Answer]]] = {}
+        later = []
+        while self._waiting and len(batch) < LARGEST:
+            item, future = self._waiting.popleft()
+            if batch.setdefault(self._key(item), (item, future))[1] is not future:
+                later.append((item, future))
+        self._waiting.extendleft(reversed(later))
+        return list(batch.values())
+
+    async def _flush(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._write([item for item, _ in batch])
+        except Exception as exc:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(exc)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():  # else the client has gone
+                future.set_result(answer)

@@ -1,0 +1,264 @@
+"""Storing a batch of heartbeats: one statement on PostgreSQL, one short transaction on SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import TupleRow
+from sqlalchemy import bindparam, case, func, select, update
+
+from control_api.db import Database
+from control_api.errors import (
+    DatabaseUnavailable,
+    HeartbeatOutOfOrder,
+    InvalidCredential,
+    MusterError,
+    WorkerNotFound,
+    WorkerRemoved,
+)
+from control_api.workers.lifecycle import Intent, Status
+from control_api.workers.models import Heartbeat, Worker
+
+ATTEMPTS = 3
+PATIENCE = 10.0  # seconds for one batch, connecting included
+
+
+class Beat(NamedTuple):
+    """A heartbeat whose credential's mac is right."""
+
+    worker_id: UUID
+    epoch: int
+    boot_id: UUID | None
+    seq: int | None
+    node_ready: bool
+    cpu_usage: float | None
+    memory_usage: float | None
+    disk_usage: float | None
+    current_pods: int | None
+    load_average: float | None
+
+
+class Stored(NamedTuple):
+    """What a stored heartbeat's status depends on."""
+
+    intent: Intent
+    recorded: Status
+    ever_ready: bool
+    node_ready: bool
+
+
+Outcome = Stored | type[MusterError]
+
+
+class BeatStore(Protocol):
+    """Stores batches."""
+
+    async def write(self, beats: Sequence[Beat]) -> list[Outcome]:
+        """Commit the batch and return an outcome for each, in order. Raises DatabaseUnavailable."""
+
+    async def close(self) -> None:
+        """Give the connection back."""
+
+
+def beat_store(database: Database, clock: Callable[[], datetime]) -> BeatStore:
+    """Return the way to store heartbeats in this database."""
+    return SqliteBeats(database, clock) if database.is_sqlite else PostgresBeats(database, clock)
+
+
+# What a worker was known by before its heartbeat: epoch, removed_at, boot_id, previous_boot_id, seq.
+Known = tuple[int, datetime | None, UUID | None, UUID | None, int]
+
+
+def refusal(known: Known | None, beat: Beat) -> type[MusterError] | None:
+    """Return why the heartbeat is not stored, None when it is."""
+    if known is None:
+        return WorkerNotFound
+    epoch, removed_at, boot_id, previous_boot_id, seq = known
+    if removed_at is not None:
+        return WorkerRemoved
+    if epoch != beat.epoch:
+        return InvalidCredential
+    if beat.boot_id is None or beat.seq is None or boot_id is None:
+        return None
+    stale = beat.seq <= seq if beat.boot_id == boot_id else beat.boot_id == previous_boot_id
+    return HeartbeatOutOfOrder if stale else None
+
+
+# The rows are locked in id order before they are written, else two processes with the same workers deadlock.
+# The conditions say what `refusal` says; tests hold both to one table.
+POSTGRES_WRITE = """
+WITH beat AS MATERIALIZED (
+  SELECT * FROM unnest(%(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[],
+                       %(node_ready)b::bool[], %(cpu_usage)b::float8[], %(memory_usage)b::float8[],
+                       %(disk_usage)b::float8[], %(current_pods)b::int4[], %(load_average)b::float8[])
+    AS t (worker_id, epoch, boot_id, seq, node_ready,
+          cpu_usage, memory_usage, disk_usage, current_pods, load_average)
+), held AS MATERIALIZED (
+  SELECT h.worker_id FROM heartbeats h JOIN beat USING (worker_id) ORDER BY h.worker_id FOR UPDATE OF h
+)
+UPDATE heartbeats h SET
+  received_at = %(now)b, node_ready = beat.node_ready, left_at = NULL, left_reason = NULL,
+  joined_at = CASE WHEN beat.node_ready THEN COALESCE(h.joined_at, %(now)b) ELSE h.joined_at END,
+  boot_id = COALESCE(beat.boot_id, h.boot_id), seq = COALESCE(beat.seq, h.seq),
+  previous_boot_id = CASE WHEN beat.boot_id <> h.boot_id THEN h.boot_id ELSE h.previous_boot_id END,
+  cpu_usage = beat.cpu_usage, memory_usage = beat.memory_usage, disk_usage = beat.disk_usage,
+  current_pods = beat.current_pods, load_average = beat.load_average
+FROM beat, held, workers w
+WHERE h.worker_id = held.worker_id AND beat.worker_id = held.worker_id AND w.id = held.worker_id
+  AND w.epoch = beat.epoch AND w.removed_at IS NULL
+  AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
+       OR CASE WHEN beat.boot_id = h.boot_id THEN beat.seq > h.seq
+               ELSE beat.boot_id IS DISTINCT FROM h.previous_boot_id END)
+RETURNING h.worker_id, w.intent, w.status, h.joined_at IS NOT NULL, h.node_ready
+"""
+POSTGRES_KNOWN = """
+SELECT w.id, w.epoch, w.removed_at, h.boot_id, h.previous_boot_id, h.seq
+FROM workers w JOIN heartbeats h ON h.worker_id = w.id WHERE w.id = ANY(%s)
+"""
+
+
+class PostgresBeats:
+    """One connection of its own, in autocommit: when the statement returns, the batch is durable."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        """Prepare; it connects with the first batch."""
+        self._conninfo = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._clock = clock
+        self._connection: psycopg.AsyncConnection[TupleRow] | None = None
+
+    async def write(self, beats: Sequence[Beat]) -> list[Outcome]:
+        """Commit the batch, again after a deadlock; a connection that fails is thrown away."""
+        for _ in range(ATTEMPTS):
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await self._write(await self._connected(), beats)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                continue
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as exc:
+                await self.close()
+                raise DatabaseUnavailable from exc
+        raise DatabaseUnavailable
+
+    async def close(self) -> None:
+        """Close the connection; the next batch makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _connected(self) -> psycopg.AsyncConnection[TupleRow]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._conninfo, autocommit=True, connect_timeout=5, options="-c timezone=UTC"
+            )
+        return self._connection
+
+    async def _write(
+        self, connection: psycopg.AsyncConnection[TupleRow], beats: Sequence[Beat]
+    ) -> list[Outcome]:
+        columns = dict(zip(Beat._fields, map(list, zip(*beats, strict=True)), strict=True))
+        cursor = await connection.execute(POSTGRES_WRITE, {**columns, "now": self._clock()}, binary=True)
+        stored: dict[UUID, Outcome] = {
+            row[0]: Stored(Intent(row[1]), Status(row[2]), row[3], row[4]) for row in await cursor.fetchall()
+        }
+        if len(stored) < len(beats):
+            stored |= await self._refusals(
+                connection, [beat for beat in beats if beat.worker_id not in stored]
+            )
+        return [stored[beat.worker_id] for beat in beats]
+
+    async def _refusals(
+        self, connection: psycopg.AsyncConnection[TupleRow], beats: list[Beat]
+    ) -> dict[UUID, Outcome]:
+        cursor = await connection.execute(POSTGRES_KNOWN, [[beat.worker_id for beat in beats]])
+        known = {row[0]: row[1:] for row in await cursor.fetchall()}
+        # A worker that changed between the two statements is told to come again, which it does anyway.
+        return {
+            beat.worker_id: refusal(known.get(beat.worker_id), beat) or HeartbeatOutOfOrder for beat in beats
+        }
+
+
+class SqliteBeats:
+    """The same in a thread: one transaction a batch."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        """Use the database's own engine."""
+        self._database = database
+        self._clock = clock
+
+    async def write(self, beats: Sequence[Beat]) -> list[Outcome]:
+        """Commit the batch."""
+        return await asyncio.to_thread(self._write, beats)
+
+    async def close(self) -> None:
+        """Nothing is held between two batches."""
+
+    def _write(self, beats: Sequence[Beat]) -> list[Outcome]:
+        with self._database.transaction() as session:
+            now = self._clock()
+            rows = {
+                row[0]: row for row in session.execute(SQLITE_KNOWN, {"ids": [b.worker_id for b in beats]})
+            }
+            outcomes: list[Outcome] = []
+            accepted = []
+            for beat in beats:
+                row = rows.get(beat.worker_id)
+                refused = refusal(None if row is None else (row[1], row[2], row[3], row[4], row[5]), beat)
+                if refused is None and row is not None:
+                    accepted.append(
+                        {f"_{name}": value for name, value in beat._asdict().items()} | {"_now": now}
+                    )
+                    ever_ready = row.joined_at is not None or beat.node_ready
+                    outcomes.append(Stored(row.intent, row.status, ever_ready, beat.node_ready))
+                else:
+                    outcomes.append(refused or WorkerNotFound)
+            if accepted:
+                session.connection().execute(SQLITE_WRITE, accepted)
+        return outcomes
+
+
+SQLITE_KNOWN = (
+    select(
+        Worker.id,
+        Worker.epoch,
+        Worker.removed_at,
+        Heartbeat.boot_id,
+        Heartbeat.previous_boot_id,
+        Heartbeat.seq,
+        Worker.intent,
+        Worker.status,
+        Heartbeat.joined_at,
+    )
+    .join(Heartbeat)
+    .where(Worker.id.in_(bindparam("ids", expanding=True)))
+)
+
+
+def _given(names: Iterable[str]) -> dict[str, Any]:
+    columns = Heartbeat.__table__.columns
+    return {name: bindparam(f"_{name}", type_=columns[name].type) for name in names}
+
+
+BOOT = _given(["boot_id"])["boot_id"]
+NOW = bindparam("_now", type_=Heartbeat.__table__.columns["received_at"].type)
+READY = _given(["node_ready"])["node_ready"]
+SQLITE_WRITE = (
+    update(Heartbeat.__table__)  # type: ignore[arg-type]  # a declarative table is a Table
+    .where(Heartbeat.worker_id == _given(["worker_id"])["worker_id"])
+    .values(
+        received_at=NOW,
+        left_at=None,
+        left_reason=None,
+        joined_at=case((READY, func.coalesce(Heartbeat.joined_at, NOW)), else_=Heartbeat.joined_at),
+        boot_id=func.coalesce(BOOT, Heartbeat.boot_id),
+        previous_boot_id=case(
+            (Heartbeat.boot_id != BOOT, Heartbeat.boot_id), else_=Heartbeat.previous_boot_id
+        ),
+        seq=func.coalesce(_given(["seq"])["seq"], Heartbeat.seq),
+        **_given(["node_ready", "cpu_usage", "memory_usage", "disk_usage", "current_pods", "load_average"]),
+    )
+)

@@ -1,0 +1,180 @@
+"""Taking heartbeats: a small ASGI callable in front of the application, since little else happens."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from control_api.errors import BodyTooLarge, InvalidCredential, InvalidRequest, MusterError
+from control_api.workers import lifecycle
+from control_api.workers.batcher import GroupCommit
+from control_api.workers.beat_store import Beat, BeatStore, Outcome, Stored
+from control_api.workers.credentials import Claim, Credentials
+from control_api.workers.lifecycle import Moment, Rules, Status
+from control_api.workers.wire import HeartbeatReport
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
+
+PATH = re.compile(r"/api/workers/([^/]+)/heartbeat\Z")
+LARGEST_BODY = 64 * 1024
+log = structlog.get_logger()
+
+
+class Heartbeats:
+    """Answers `PATCH /api/workers/{id}/heartbeat` and hands everything else to the application."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        store: BeatStore,
+        record: Callable[[Sequence[UUID]], Awaitable[Sequence[None]]],
+        failure: Callable[[MusterError], Answer],
+        credentials: Credentials,
+        rules: Rules,
+        interval_seconds: int,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Take heartbeats for `app`.
+
+        record: records the changed statuses of these workers. failure: how the application answers an error.
+        """
+        self.app = app
+        self._store = store
+        self._failure = failure
+        self._credentials = credentials
+        self._rules = rules
+        self._interval = interval_seconds
+        self._clock = clock
+        self._beats: GroupCommit[Beat, Outcome] = GroupCommit(store.write, lambda beat: beat.worker_id)
+        self._changes: GroupCommit[UUID, None] = GroupCommit(record, lambda worker_id: worker_id, patience=0)
+
+    def start(self) -> None:
+        """Begin to write; call it in the event loop that serves the requests."""
+        self._beats.start()
+        self._changes.start()
+
+    async def close(self) -> None:
+        """Write what has arrived, then stop."""
+        await self._beats.close()
+        await self._changes.close()
+        await self._store.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        found = PATH.match(scope["path"]) if scope["type"] == "http" and scope["method"] == "PATCH" else None
+        if found is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            answer = await self._take(found[1], scope["headers"], receive)
+        except MusterError as exc:
+            answer = self._failure(exc)
+            if answer[0] == 409:
+                log.warning("heartbeat refused", worker=found[1], reason=type(exc).__name__)
+        await _send(send, answer)
+
+    async def _take(self, path_id: str, headers: list[tuple[bytes, bytes]], receive: Receive) -> Answer:
+        claim = self._authenticate(path_id, headers)
+        beat = _beat(claim, await _body(receive))
+        outcome = await self._beats.submit(beat)
+        if not isinstance(outcome, Stored):
+            raise outcome
+        status = self._status(outcome)
+        if status is not outcome.recorded:
+            await self._record(claim.worker_id)
+        renewed = self._credentials.issue(claim.worker_id, claim.epoch) if claim.outdated else None
+        return 200, _received(self._interval, status, renewed), []
+
+    def _authenticate(self, path_id: str, headers: list[tuple[bytes, bytes]]) -> Claim:
+        for name, value in headers:
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                claim = self._credentials.check(value[7:].strip().decode("latin-1"))
+                if claim is not None and str(claim.worker_id) == path_id:
+                    return claim
+        raise InvalidCredential
+
+    def _status(self, stored: Stored) -> Status:
+        now = self._clock()
+        health = lifecycle.health(
+            recorded=stored.recorded,
+            ever_ready=stored.ever_ready,
+            left=False,
+            node_ready=stored.node_ready,
+            registered_at=now,
+            last_heartbeat_at=now,
+            at=Moment(now, self._rules),
+        )
+        return lifecycle.status(stored.intent, health)
+
+    async def _record(self, worker_id: UUID) -> None:
+        try:
+            await self._changes.submit(worker_id)
+        except (
+            MusterError
+        ) as exc:  # the heartbeat is stored; the monitor records the change with its next tick
+            log.warning("change of status not recorded yet", worker=str(worker_id), reason=type(exc).__name__)
+
+
+def _beat(claim: Claim, body: bytes) -> Beat:
+    try:
+        report = HeartbeatReport.model_validate_json(body or b"{}")
+    except ValidationError as exc:
+        details = tuple(
+            (".".join(map(str, error["loc"])) or "body", error["msg"].removeprefix("Value error, "))
+            for error in exc.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise InvalidRequest(details=details) from None
+    return Beat(
+        claim.worker_id,
+        claim.epoch,
+        report.boot_id,
+        report.seq,
+        report.node_ready is not False,
+        report.cpu_usage,
+        report.memory_usage,
+        report.disk_usage,
+        report.current_pods,
+        report.load_average,
+    )
+
+
+async def _body(receive: Receive) -> bytes:
+    body: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest
+        chunk: bytes = message.get("body", b"")
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise BodyTooLarge
+        if not message.get("more_body"):
+            return body
+
+
+def _received(interval: int, status: Status, credential: str | None) -> bytes:
+    data: dict[str, Any] = {"nextInSeconds": interval, "status": status}
+    if credential is not None:
+        data["credential"] = credential
+    body: str = json.dumps({"success": True, "message": "Heartbeat received", "data": data})
+    return body.encode()
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    status, body, headers = answer
+    base = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": base + headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,128 @@
+"""The tables of the workers: one class a table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    String,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from control_api.db import Base, UtcDateTime, words
+from control_api.workers.lifecycle import Intent, Status
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+BigKey = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts up by itself there
+STANDING = text("removed_at IS NULL")  # a removed worker frees its hostname and its machine id
+
+
+class Worker(Base):
+    """A machine of the fleet: what it said of itself, what the operator wants of it, its recorded status."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        Index(
+            "uq_workers_hostname", "hostname", unique=True, postgresql_where=STANDING, sqlite_where=STANDING
+        ),
+        Index(
+            "uq_workers_machine_id",
+            "machine_id",
+            unique=True,
+            postgresql_where=STANDING,
+            sqlite_where=STANDING,
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(253))
+    hostname: Mapped[str] = mapped_column(String(253))
+    machine_id: Mapped[str | None] = mapped_column(String(32))
+    ip_address: Mapped[str] = mapped_column(String(45))
+    observed_address: Mapped[str | None] = mapped_column(String(45))
+    status: Mapped[Status] = mapped_column(words(Status, "status"))
+    intent: Mapped[Intent] = mapped_column(words(Intent, "intent"))
+    epoch: Mapped[int]
+    cpu_cores: Mapped[int]
+    cpu_model: Mapped[str | None] = mapped_column(String(200))
+    architecture: Mapped[str | None] = mapped_column(String(32))
+    total_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    total_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    operating_system: Mapped[str | None] = mapped_column(String(200))
+    kernel_version: Mapped[str | None] = mapped_column(String(200))
+    agent_version: Mapped[str | None] = mapped_column(String(64))
+    ssh_host_keys: Mapped[list[str]] = mapped_column(Json)
+    labels: Mapped[dict[str, str]] = mapped_column(Json)
+    ansible_host: Mapped[str | None] = mapped_column(String(253))
+    ansible_port: Mapped[int | None]
+    ansible_user: Mapped[str | None] = mapped_column(String(32))
+    node_state: Mapped[str | None] = mapped_column(String(8))
+    join_token_id: Mapped[str | None] = mapped_column(String(6))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    registered_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    heartbeat: Mapped[Heartbeat] = relationship(lazy="raise", innerjoin=True)
+
+
+class Heartbeat(Base):
+    """The last heartbeat: narrow, pages half empty, no index on what changes, so that updates stay HOT."""
+
+    __tablename__ = "heartbeats"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    worker_id: Mapped[UUID] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True)
+    received_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    boot_id: Mapped[UUID | None]
+    previous_boot_id: Mapped[UUID | None]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    node_ready: Mapped[bool]
+    joined_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    left_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    left_reason: Mapped[str | None] = mapped_column(String(200))
+    cpu_usage: Mapped[float | None] = mapped_column(Double)
+    memory_usage: Mapped[float | None] = mapped_column(Double)
+    disk_usage: Mapped[float | None] = mapped_column(Double)
+    current_pods: Mapped[int | None]
+    load_average: Mapped[float | None] = mapped_column(Double)
+
+
+class Transition(Base):
+    """A recorded change of status."""
+
+    __tablename__ = "transitions"
+    __table_args__ = (Index("ix_transitions_worker_id_id", "worker_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigKey, Identity(always=True), primary_key=True)
+    worker_id: Mapped[UUID] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
+    from_status: Mapped[Status | None] = mapped_column(words(Status, "from_status"))
+    to_status: Mapped[Status] = mapped_column(words(Status, "to_status"))
+    reason: Mapped[str] = mapped_column(String(300))
+    actor: Mapped[str] = mapped_column(String(80))
+    evidence: Mapped[dict[str, Any]] = mapped_column(Json)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Watch(Base):
+    """What the monitor knows of itself, for every process that reads: a single row."""
+
+    __tablename__ = "watch"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ticked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    grace_until: Mapped[datetime] = mapped_column(UtcDateTime)
+    nodes_seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

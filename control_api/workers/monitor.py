@@ -1,0 +1,179 @@
+"""The monitor: one leader that looks every few seconds and records who has fallen silent or come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from control_api.db import Database, Leadership
+from control_api.errors import DatabaseUnavailable
+from control_api.workers import store, watch_store
+from control_api.workers.lifecycle import Moment, Rules, Status
+from control_api.workers.watch_store import Census
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """When the monitor doubts itself.
+
+    tick: time between two looks. interval: time between two heartbeats. guard_share, guard_count: when more
+    live workers than both fall silent at once, it suspects the master's own network for guard_hold.
+    """
+
+    tick: timedelta
+    interval: timedelta
+    guard_share: float = 0.30
+    guard_count: int = 2
+    guard_hold: timedelta = timedelta(seconds=120)
+    stall: timedelta = timedelta(seconds=15)
+    clock_jump: timedelta = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the leader remembers from one look to the next.
+
+    monotonic: seconds of a clock that nobody sets. grace_until: nobody is declared silent before it.
+    held: the guard has spoken in this episode of mass silence and does not speak again.
+    """
+
+    now: datetime
+    monotonic: float
+    grace_until: datetime
+    held: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def judge(
+    last: Memory | None, census: Census, *, now: datetime, monotonic: float, rules: Rules, caution: Caution
+) -> Memory:
+    """Decide until when nobody may be declared silent, and return what to remember.
+
+    last: what was remembered at the look before; None when this leader has just begun.
+    The notes say why: `began`, `stalled`, `clock jumped`, `mass silence`, `mass silence over`.
+    """
+    notes = [] if last is not None else ["began"]
+    grace_until, held = (now + rules.timeout, False) if last is None else (last.grace_until, last.held)
+    if last is not None:
+        elapsed = timedelta(seconds=monotonic - last.monotonic)
+        if elapsed > max(caution.stall, 3 * caution.tick):
+            notes.append("stalled")
+        if abs((now - last.now) - elapsed) > caution.clock_jump:
+            notes.append("clock jumped")
+        if notes:
+            grace_until = now + rules.timeout
+    mass = census.late > max(caution.guard_count, caution.guard_share * census.live)
+    if held and not mass:
+        held, notes = False, [*notes, "mass silence over"]
+    elif mass and census.due > 0 and not held and now >= grace_until - 2 * caution.tick:
+        held, notes = True, [*notes, "mass silence"]
+        grace_until = now + caution.guard_hold
+    return Memory(now, monotonic, grace_until, held, tuple(notes))
+
+
+class Monitor:
+    """The thread that looks."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        rules: Rules,
+        caution: Caution,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; nothing runs before `start`. alive: called after every look, for systemd's watchdog."""
+        self._leadership = Leadership(database)
+        self._rules = rules
+        self._caution = caution
+        self._clock = clock
+        self._monotonic = monotonic
+        self._alive = alive
+        self._memory: Memory | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._looked_at: float | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Say whether this process judges the fleet."""
+        return self._leadership.held
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether the loop has looked lately, as leader or in vain."""
+        patience = max(self._caution.stall, 3 * self._caution.tick).total_seconds()
+        return self._looked_at is not None and self._monotonic() - self._looked_at <= patience
+
+    def start(self) -> None:
+        """Look once, so that readers find the grace of this start; then keep looking."""
+        self._look()
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking and let another process lead."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._leadership.release()
+
+    def tick(self) -> list[str]:
+        """Look once, if this process leads or can; return what was noted. Raises DatabaseUnavailable."""
+        if not self._leadership.held:
+            self._memory = None
+            if not self._leadership.acquire():
+                return []
+        now, monotonic = self._clock(), self._monotonic()
+        with self._leadership.transaction() as session:
+            caution, rules = self._caution, self._rules
+            counted = watch_store.census(
+                session,
+                Moment(now, rules),
+                late=rules.timeout - caution.interval,
+                due=rules.timeout - 2 * caution.tick,
+            )
+            memory = judge(self._memory, counted, now=now, monotonic=monotonic, rules=rules, caution=caution)
+            if "clock jumped" in memory.notes:
+                watch_store.pull_back(session, now)
+            watch_store.save_watch(session, now, memory.grace_until)
+            changes = store.record_changes(session, Moment(now, rules, memory.grace_until), actor="monitor")
+        self._memory = memory
+        for note in memory.notes:
+            grace_until = memory.grace_until.isoformat()
+            log.warning(f"monitor: {note}", live=counted.live, late=counted.late, grace_until=grace_until)
+        _tell(changes)
+        return list(memory.notes)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._caution.tick.total_seconds()):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self.tick()
+        except DatabaseUnavailable:
+            log.warning("monitor: the database does not answer")
+        except Exception:  # the loop must outlive whatever it meets
+            log.exception("monitor: a look failed")
+        self._looked_at = self._monotonic()
+        self._alive()
+
+
+def _tell(changes: list[dict[str, Any]]) -> None:
+    """Log the changes of one look: a line a kind, since a whole site may fall silent at once."""
+    kinds: dict[tuple[Status, Status], list[str]] = {}
+    for change in changes:
+        kinds.setdefault((change["from_status"], change["to_status"]), []).append(str(change["worker_id"]))
+    for (old, new), workers in kinds.items():
+        log.info("status changed", old=old.value, new=new.value, count=len(workers), workers=workers[:10])

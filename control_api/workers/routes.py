@@ -1,0 +1,151 @@
+"""The workers over HTTP: parse, call, answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Query, Response
+
+from control_api.cluster import joining
+from control_api.envelope import Failure, Success
+from control_api.errors import InvalidCredential, Unauthorized, WorkerNotFound
+from control_api.http import BearerToken, InventoryReader, Now, Peer, Viewer, Wired, success
+from control_api.workers import registry, store, wire
+from control_api.workers.lifecycle import Status
+
+MAX_PAGE = 500
+LARGEST = 2**31 - 1
+log = structlog.get_logger()
+router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
+
+
+@router.post("/workers/register", status_code=201, responses={200: {"model": Success[wire.Registered]}})
+def register(
+    *,
+    request: wire.Registration,
+    response: Response,
+    token: BearerToken,
+    service: Wired,
+    now: Now,
+    peer: Peer,
+) -> Success[wire.Registered]:
+    """Register a machine: 201 for a new worker, 200 for one that is known."""
+    service.enrolments.check(peer)
+    try:
+        with service.database.transaction() as session:
+            at = store.moment(session, now, service.settings.rules)
+            entry = registry.register(session, service.doors, request, bearer=token, peer=peer, at=at)
+    except Unauthorized as exc:
+        service.enrolments.failed(peer)
+        log.warning("registration refused", hostname=request.hostname, peer=peer, reason=type(exc).__name__)
+        raise
+    worker, settings = entry.worker, service.settings
+    log.info(
+        "worker registered",
+        worker=str(worker.id),
+        hostname=worker.hostname,
+        restart=entry.is_restart,
+        peer=peer,
+    )
+    fallback = settings.k3s_cluster_token.get_secret_value() if settings.k3s_cluster_token else None
+    handout = joining.hand_out(service.cluster, service.database, worker.id, fallback=fallback, now=now)
+    response.status_code = 200 if entry.is_restart else 201
+    said = "Worker registered again" if entry.is_restart else "Worker registered successfully"
+    return success(
+        f"{said}; {handout.problem}." if handout.problem else said,
+        wire.Registered(
+            worker_id=worker.id,
+            worker=wire.view(worker, at, None),
+            is_restart=entry.is_restart,
+            credential=entry.credential,
+            join_token=handout.token,
+            master_url=settings.master_url,
+            heartbeat=wire.HeartbeatTarget(
+                url=f"/api/workers/{worker.id}/heartbeat", interval_seconds=settings.heartbeat_seconds
+            ),
+        ),
+    )
+
+
+@router.post("/workers/{worker_id}/leave")
+def leave(
+    worker_id: UUID, token: BearerToken, service: Wired, now: Now, goodbye: wire.Goodbye | None = None
+) -> Success[wire.Left]:
+    """Say goodbye: the worker is INACTIVE at once, until its next heartbeat."""
+    claim = service.doors.credentials.check(token or "")
+    if claim is None or claim.worker_id != worker_id:
+        raise InvalidCredential
+    with service.database.transaction() as session:
+        at = store.moment(session, now, service.settings.rules)
+        worker = registry.leave(session, claim, goodbye.reason if goodbye else None, at)
+    return success("Goodbye noted", wire.Left(status=worker.status))
+
+
+@router.get("/workers")
+def workers(
+    *,
+    _viewer: Viewer,
+    service: Wired,
+    now: Now,
+    status: Annotated[list[Status], Query()] = [],  # noqa: B006 - FastAPI copies it
+    search: Annotated[str | None, Query(max_length=253, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    offset: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+) -> Success[wire.WorkerPage]:
+    """List the workers, by hostname."""
+    with service.database.reading() as session:
+        at = store.moment(session, now, service.settings.rules)
+        watch = store.watch(session)
+        found, total = store.page(session, at, statuses=status, search=search, limit=limit, offset=offset)
+        seen_at = watch.nodes_seen_at if watch else None
+        views = [wire.view(worker, at, seen_at) for worker in found]
+    page = wire.WorkerPage(workers=views, total=total, limit=limit, offset=offset)
+    return success(f"{total} workers", page)
+
+
+@router.get("/workers/stats")
+def stats(_viewer: Viewer, service: Wired, now: Now) -> Success[wire.Stats]:
+    """Sum up the fleet."""
+    with service.database.reading() as session:
+        at = store.moment(session, now, service.settings.rules)
+        return success("The fleet in numbers", wire.stats(store.tallies(session, at)))
+
+
+@router.get("/workers/{worker_id}")
+def worker(worker_id: UUID, _viewer: Viewer, service: Wired, now: Now) -> Success[wire.WorkerView]:
+    """Show one worker."""
+    with service.database.reading() as session:
+        at = store.moment(session, now, service.settings.rules)
+        watch = store.watch(session)
+        found = store.worker(session, worker_id)
+        if found is None or found.removed_at is not None:
+            raise WorkerNotFound
+        return success("Worker found", wire.view(found, at, watch.nodes_seen_at if watch else None))
+
+
+@router.get("/workers/{worker_id}/transitions")
+def transitions(
+    worker_id: UUID, _viewer: Viewer, service: Wired, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100
+) -> Success[wire.TransitionList]:
+    """List the worker's changes of status, the newest first."""
+    with service.database.reading() as session:
+        if store.worker(session, worker_id) is None:
+            raise WorkerNotFound
+        rows = store.transitions(session, worker_id, limit)
+        return success(
+            f"{len(rows)} transitions",
+            wire.TransitionList(transitions=[wire.transition_view(row) for row in rows]),
+        )
+
+
+@router.get("/inventory", dependencies=[InventoryReader])
+def inventory(service: Wired, now: Now) -> Success[wire.Inventory]:
+    """List every worker at once, for the inventory plugin."""
+    with service.database.reading() as session:
+        at = store.moment(session, now, service.settings.rules)
+        watch = store.watch(session)
+        seen_at = watch.nodes_seen_at if watch else None
+        views = [wire.view(worker, at, seen_at) for worker in store.standing(session)]
+    return success(f"{len(views)} workers", wire.Inventory(workers=views))

@@ -1,0 +1,356 @@
+"""Every query and every write on the workers' tables, but for the batches of heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Select,
+    String,
+    and_,
+    case,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, contains_eager
+
+from control_api import db
+from control_api.workers import lifecycle
+from control_api.workers.lifecycle import LIVE, Intent, Moment, Rules, Status
+from control_api.workers.models import STANDING, Heartbeat, Transition, Watch, Worker
+
+CHUNK = 1000  # ids in one IN (…): SQLite and PostgreSQL both bound the number of parameters
+Item = TypeVar("Item")
+heard_at = case(
+    (Heartbeat.received_at > Worker.registered_at, Heartbeat.received_at), else_=Worker.registered_at
+)
+
+
+class Tally(NamedTuple):
+    """The sums over the workers of one status."""
+
+    status: Status
+    workers: int
+    cpu_cores: int
+    memory_bytes: int
+    storage_bytes: int
+    cpu_used: float
+    memory_used: float
+    storage_used: float
+    pods: int
+
+
+# ---- reading
+
+
+def moment(session: Session, now: datetime, rules: Rules) -> Moment:
+    """Return what statuses depend on now, with the grace that the monitor has written down."""
+    return Moment(now, rules, session.scalar(select(Watch.grace_until)))
+
+
+def watch(session: Session) -> Watch | None:
+    """Return what the monitor knows of itself; None before it ever ran."""
+    return session.get(Watch, 1)
+
+
+def worker(session: Session, worker_id: UUID) -> Worker | None:
+    """Return the worker with its heartbeat, removed ones too; None when there never was one."""
+    return session.scalar(_with_heartbeat(select(Worker)).where(Worker.id == worker_id))
+
+
+def locked(session: Session, worker_id: UUID) -> Worker | None:
+    """Return the worker, and keep others from changing it until the transaction ends."""
+    query = _with_heartbeat(select(Worker)).where(Worker.id == worker_id)
+    return session.scalar(query.with_for_update(of=Worker))
+
+
+def standing(session: Session) -> Sequence[Worker]:
+    """Return every worker that was not removed, by hostname."""
+    return session.scalars(_with_heartbeat(select(Worker)).where(STANDING).order_by(Worker.hostname)).all()
+
+
+def page(
+    session: Session,
+    at: Moment,
+    *,
+    statuses: Iterable[Status],
+    search: str | None,
+    limit: int,
+    offset: int,
+) -> tuple[Sequence[Worker], int]:
+    """Return one page of the workers, by hostname, and how many there are in all.
+
+    statuses: only workers of these statuses as derived at this moment; none given means all.
+    search: only workers with this text in their name, hostname or address.
+    """
+    wanted = _matching(at, statuses, search)
+    total = session.scalar(select(func.count()).select_from(Worker).join(Heartbeat).where(wanted)) or 0
+    query = _with_heartbeat(select(Worker)).where(wanted).order_by(Worker.hostname, Worker.id)
+    return session.scalars(query.limit(limit).offset(offset)).all(), total
+
+
+def transitions(session: Session, worker_id: UUID, limit: int) -> Sequence[Transition]:
+    """Return the worker's last `limit` changes of status, the newest first."""
+    query = select(Transition).where(Transition.worker_id == worker_id).order_by(Transition.id.desc())
+    return session.scalars(query.limit(limit)).all()
+
+
+def tallies(session: Session, at: Moment) -> list[Tally]:
+    """Return sums over the standing workers, one row a status that occurs, in one query."""
+    status = derived_status(at).label("status")
+    heard = status != Status.INACTIVE.value
+
+    def used(share: Any, of: Any) -> Any:
+        return func.coalesce(func.sum(case((heard, share * of / 100.0))), 0.0)
+
+    query = (
+        select(
+            status,
+            func.count(),
+            func.coalesce(func.sum(Worker.cpu_cores), 0),
+            func.coalesce(func.sum(Worker.total_memory_bytes), 0),
+            func.coalesce(func.sum(Worker.total_storage_bytes), 0),
+            used(Heartbeat.cpu_usage, Worker.cpu_cores),
+            used(Heartbeat.memory_usage, Worker.total_memory_bytes),
+            used(Heartbeat.disk_usage, Worker.total_storage_bytes),
+            func.coalesce(func.sum(case((heard, Heartbeat.current_pods))), 0),
+        )
+        .select_from(Worker)
+        .join(Heartbeat)
+        .where(STANDING)
+        .group_by(status)
+    )
+    return [_tally(row) for row in session.execute(query)]
+
+
+def derived_status(at: Moment) -> ColumnElement[str]:
+    """Return lifecycle's status as an expression, for filters and sets; a test holds the two equal."""
+    spared = Worker.status.in_(LIVE) if at.in_grace else false()
+
+    def silent_for_more_than(time: timedelta) -> ColumnElement[bool]:
+        return and_(heard_at < at.now - time, ~spared)
+
+    return case(
+        (Worker.intent == Intent.MAINTENANCE, Status.MAINTENANCE.value),
+        (Heartbeat.left_at.is_not(None), Status.INACTIVE.value),
+        (
+            and_(Heartbeat.joined_at.is_(None), ~silent_for_more_than(at.rules.join_grace)),
+            Status.PENDING.value,
+        ),
+        (silent_for_more_than(at.rules.timeout), Status.INACTIVE.value),
+        (Heartbeat.node_ready, Status.ACTIVE.value),
+        else_=Status.NOT_READY.value,
+    )
+
+
+# ---- registering
+
+
+def enrol(session: Session, values: Mapping[str, Any], *, key: str) -> tuple[UUID, int] | None:
+    """Insert the worker, or renew the one that `key` already names, in one statement.
+
+    values: every column of a new worker. key: `machine_id`, or `hostname` for a worker without a machine id.
+    Returns the id and the epoch as stored; None when `key` is the hostname of a worker with a machine id.
+    Raises Taken.
+    """
+    statement = db.insert(session, Worker).values(**values)
+    kept = {"id", "name", "status", "intent", "epoch", "labels", "created_at", "node_state", "join_token_id"}
+    renewed = {column: statement.excluded[column] for column in values if column not in kept}
+    statement = statement.on_conflict_do_update(
+        index_elements=[key],
+        index_where=STANDING,
+        set_={**renewed, "epoch": Worker.epoch + 1},  # the credential that was out there dies
+        where=None if key == "machine_id" else Worker.machine_id.is_(None),
+    )
+    with _unique():
+        row = session.execute(statement.returning(Worker.id, Worker.epoch)).first()
+    return None if row is None else (row[0], row[1])
+
+
+def renew(session: Session, worker_id: UUID, values: Mapping[str, Any]) -> None:
+    """Write what a known worker says of itself. Raises Taken."""
+    with _unique():
+        session.execute(update(Worker).where(Worker.id == worker_id).values(**values))
+
+
+class Taken(Exception):  # noqa: N818 - an answer that unwinds the transaction, not a fault
+    """A unique value belongs to another worker; `column` says which."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(column)
+        self.column = column
+
+
+def begin_life(session: Session, worker_id: UUID, boot_id: UUID | None) -> None:
+    """Store that the worker has registered: not ready until it says so, and its heartbeats count anew."""
+    fresh: dict[str, Any] = {
+        "boot_id": boot_id,
+        "previous_boot_id": None,
+        "seq": 0,
+        "node_ready": False,
+        "joined_at": None,
+        "left_at": None,
+        "left_reason": None,
+    }
+    statement = db.insert(session, Heartbeat).values(worker_id=worker_id, **fresh)
+    session.execute(statement.on_conflict_do_update(index_elements=["worker_id"], set_=fresh))
+
+
+def leave(session: Session, worker_id: UUID, reason: str, now: datetime) -> None:
+    """Store that the worker said goodbye."""
+    session.execute(
+        update(Heartbeat).where(Heartbeat.worker_id == worker_id).values(left_at=now, left_reason=reason)
+    )
+
+
+# ---- recording
+
+
+def record_first(
+    session: Session, worker_id: UUID, *, actor: str, evidence: dict[str, Any], now: datetime
+) -> None:
+    """Write the transition with which a worker becomes known."""
+    reason = lifecycle.why(Status.PENDING, left_reason=None, silence=timedelta(0), first=True)
+    session.add(
+        Transition(
+            worker_id=worker_id,
+            from_status=None,
+            to_status=Status.PENDING,
+            reason=reason,
+            actor=actor,
+            evidence=evidence,
+            at=now,
+        )
+    )
+
+
+def record_changes(
+    session: Session, at: Moment, *, actor: str, only: Sequence[UUID] | None = None
+) -> list[dict[str, Any]]:
+    """Record every status that has changed, each with its transition; return the transitions.
+
+    This is the one way a status is ever written. The rows are locked in the order of their ids, with their
+    heartbeats, so that a heartbeat that is being stored is waited for and not overruled.
+    only: look at these workers alone; None looks at all.
+    """
+    changes: list[dict[str, Any]] = []
+    for ids in [None] if only is None else chunks(sorted(only)):
+        changes += [_transition(row, at, actor) for row in session.execute(_due(at, ids))]
+    groups: dict[tuple[Status, Status], list[UUID]] = {}
+    for change in changes:
+        groups.setdefault((change["from_status"], change["to_status"]), []).append(change["worker_id"])
+    for (old, new), ids in groups.items():
+        for chunk in chunks(ids):
+            compare_and_set = update(Worker).where(Worker.id.in_(chunk), Worker.status == old)
+            session.execute(
+                compare_and_set.values(status=new, updated_at=at.now).execution_options(
+                    synchronize_session=False
+                )
+            )
+    if changes:
+        session.execute(insert(Transition), changes)
+    return changes
+
+
+# ---- inside
+
+
+@contextmanager
+def _unique() -> Iterator[None]:
+    """Turn the database's refusal of a second hostname or machine id into Taken."""
+    try:
+        yield
+    except IntegrityError as exc:
+        text = str(exc.orig)
+        for column in ("hostname", "machine_id"):
+            if f"uq_workers_{column}" in text or f"workers.{column}" in text:
+                raise Taken(column) from None
+        raise
+
+
+def _with_heartbeat(query: Select[Worker]) -> Select[Worker]:
+    return query.join(Worker.heartbeat).options(contains_eager(Worker.heartbeat))
+
+
+def _matching(at: Moment, statuses: Iterable[Status], search: str | None) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = [Worker.removed_at.is_(None)]
+    if wanted := [status.value for status in statuses]:
+        conditions.append(derived_status(at).in_(wanted))
+    if search:
+        columns = (Worker.name, Worker.hostname, Worker.ip_address)
+        conditions.append(or_(*(column.icontains(search, autoescape=True) for column in columns)))
+    return and_(*conditions)
+
+
+def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:
+    new = derived_status(at)
+    query = (
+        select(
+            Worker.id,
+            Worker.status,
+            new,
+            Worker.registered_at,
+            Heartbeat.received_at,
+            Heartbeat.node_ready,
+            Heartbeat.left_at,
+            Heartbeat.left_reason,
+        )
+        .join(Heartbeat)
+        .where(STANDING, new != type_coerce(Worker.status, String))
+        .order_by(Worker.id)
+        .with_for_update(of=[Worker, Heartbeat])
+    )
+    return query if ids is None else query.where(Worker.id.in_(ids))
+
+
+def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
+    worker_id, old, new, registered_at, received_at, node_ready, left_at, left_reason = row
+    silence = at.now - lifecycle.last_heard(registered_at, received_at)
+    to = Status(new)
+    return {
+        "worker_id": worker_id,
+        "from_status": old,
+        "to_status": to,
+        "reason": lifecycle.why(
+            to, left_reason=None if left_at is None else left_reason or "", silence=silence, first=False
+        ),
+        "actor": actor,
+        "evidence": {
+            "lastHeartbeat": received_at.isoformat() if received_at else None,
+            "silenceSeconds": round(silence.total_seconds(), 3),
+            "nodeReady": node_ready,
+        },
+        "at": at.now,
+    }
+
+
+def _tally(row: Any) -> Tally:
+    status, workers, cores, memory, storage, cpu_used, memory_used, storage_used, pods = row
+    return Tally(
+        Status(status),
+        workers,
+        int(cores),
+        int(memory),
+        int(storage),
+        float(cpu_used),
+        float(memory_used),
+        float(storage_used),
+        int(pods),
+    )
+
+
+def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]

@@ -1,0 +1,332 @@
+"""The JSON contract of the workers: what is accepted, and what is answered."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool
+
+from control_api.envelope import Request, Wire
+from control_api.workers import lifecycle
+from control_api.workers.lifecycle import Intent, Moment, Status
+from control_api.workers.models import Transition, Worker
+from control_api.workers.store import Tally
+
+HOSTNAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z"
+)
+QUANTITY = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)(Ki|Mi|Gi|Ti|Pi|Ei|k|K|M|G|T|P|E)?\Z")
+SSH_KEY = re.compile(
+    r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]{1,60}) [A-Za-z0-9+/]{16,4000}={0,3}\Z"
+)
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+LARGEST = 2**63 - 1
+NODES_FRESH = timedelta(seconds=60)  # older news of K3s are no news
+
+
+def _hostname(value: str) -> str:
+    if not HOSTNAME.match(value):
+        msg = "is not a host name: lower-case letters, digits and hyphens, labels of at most 63 characters"
+        raise ValueError(msg)
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        msg = "is not an IP address"
+        raise ValueError(msg) from None
+    if "%" in value or address.is_loopback or address.is_unspecified or address.is_multicast:
+        msg = "is not an address that other machines reach"
+        raise ValueError(msg)
+    return str(address)
+
+
+def quantity(value: object) -> int:
+    """Return the bytes of a quantity as Kubernetes reads it: `31Gi` is 31 × 1024³, `468G` is 468 × 1000³.
+
+    Raises ValueError for anything else, `23Gii` as well as -1.
+    """
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    found = QUANTITY.match(text)
+    if not found:
+        msg = "is not a quantity such as 31Gi, 468G or a number of bytes"
+        raise ValueError(msg)
+    number, suffix = found[1], found[2] or ""
+    base = 1024 if suffix.endswith("i") else 1000
+    size = int(Fraction(number) * base ** POWERS[suffix[:1].lower()])
+    if size > LARGEST:
+        msg = "is larger than 8 Ei"
+        raise ValueError(msg)
+    return size
+
+
+def _printable(value: str) -> str:
+    if CONTROL.search(value):
+        msg = "must not hold control characters"
+        raise ValueError(msg)
+    return value
+
+
+def _ssh_key(value: str) -> str:
+    if not SSH_KEY.match(value):
+        msg = "is not an SSH public key (type and base64, no comment)"
+        raise ValueError(msg)
+    return value
+
+
+Hostname = Annotated[str, AfterValidator(_hostname)]
+Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
+Bytes = Annotated[int, BeforeValidator(quantity, json_schema_input_type=int | str)]
+Text = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Percent = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+
+
+class Registration(Request):
+    """What a machine says of itself; the mission's own fields and the agent's."""
+
+    hostname: Hostname
+    ip_address: Address
+    cpu_cores: Annotated[int, Field(strict=True, ge=1, le=4096)]
+    registration_token: Annotated[SecretStr, Field(max_length=512)] | None = None
+    machine_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    boot_id: UUID | None = None
+    architecture: Annotated[Text, Field(max_length=32)] | None = None
+    cpu_model: Text | None = None
+    cpu_architecture: Text | None = Field(None, description="The mission's name for the CPU's model.")
+    total_memory_bytes: Annotated[int, Field(strict=True, ge=0, le=LARGEST)] | None = None
+    total_memory: Bytes | None = None
+    total_storage_bytes: Annotated[int, Field(strict=True, ge=0, le=LARGEST)] | None = None
+    total_storage: Bytes | None = None
+    operating_system: Text | None = None
+    os_image: Text | None = None
+    kernel_version: Text | None = None
+    agent_version: Annotated[Text, Field(max_length=64)] | None = None
+    ssh_host_keys: Annotated[list[Annotated[str, AfterValidator(_ssh_key)]], Field(max_length=10)] = Field([])
+
+    def facts(self) -> dict[str, Any]:
+        """Return the columns of the worker that this machine decides."""
+        return {
+            "hostname": self.hostname,
+            "ip_address": self.ip_address,
+            "cpu_cores": self.cpu_cores,
+            "cpu_model": self.cpu_model or self.cpu_architecture,
+            "architecture": self.architecture,
+            "total_memory_bytes": _first(self.total_memory_bytes, self.total_memory),
+            "total_storage_bytes": _first(self.total_storage_bytes, self.total_storage),
+            "operating_system": self.operating_system or self.os_image,
+            "kernel_version": self.kernel_version,
+            "agent_version": self.agent_version,
+            "ssh_host_keys": self.ssh_host_keys,
+        }
+
+
+class HeartbeatReport(Request):
+    """What a worker says every half minute; all of it may be left out."""
+
+    boot_id: UUID | None = None
+    seq: Annotated[int, Field(strict=True, ge=0, le=LARGEST)] | None = None
+    node_ready: StrictBool | None = None
+    cpu_usage: Percent | None = None
+    memory_usage: Percent | None = None
+    disk_usage: Percent | None = None
+    current_pods: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] | None = None
+    load_average: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] | None = None
+
+
+class Goodbye(Request):
+    """Why a worker leaves, when it says so."""
+
+    reason: Text | None = None
+
+
+class WorkerView(Wire):
+    """A worker as everyone sees it."""
+
+    id: UUID
+    name: str
+    hostname: str
+    ip_address: str
+    status: Status
+    intent: Intent
+    is_ready: bool
+    is_schedulable: bool
+    last_heartbeat: datetime | None
+    heartbeat_age_seconds: float | None
+    node_state: Literal["Ready", "NotReady"] | None
+    cpu_cores: int
+    cpu_model: str | None
+    architecture: str | None
+    total_memory_bytes: int | None
+    total_storage_bytes: int | None
+    operating_system: str | None
+    kernel_version: str | None
+    agent_version: str | None
+    ssh_host_keys: list[str]
+    labels: dict[str, str]
+    ansible_host: str | None
+    ansible_port: int | None
+    ansible_user: str | None
+    cpu_usage: float | None
+    memory_usage: float | None
+    disk_usage: float | None
+    current_pods: int | None
+    load_average: float | None
+    created_at: datetime
+    registered_at: datetime
+    updated_at: datetime
+
+
+class HeartbeatTarget(Wire):
+    """Where to send heartbeats, and how often."""
+
+    url: str
+    interval_seconds: int
+
+
+class Registered(Wire):
+    """The answer to a registration."""
+
+    worker_id: UUID
+    worker: WorkerView
+    is_restart: bool
+    credential: str
+    join_token: str | None
+    master_url: str | None
+    heartbeat: HeartbeatTarget
+
+
+class Left(Wire):
+    """The answer to a goodbye."""
+
+    status: Status
+
+
+class WorkerPage(Wire):
+    """Some of the workers, and how many there are."""
+
+    workers: list[WorkerView]
+    total: int
+    limit: int
+    offset: int
+
+
+class Inventory(Wire):
+    """Every worker, for the inventory plugin."""
+
+    workers: list[WorkerView]
+
+
+class TransitionView(Wire):
+    """A recorded change of status."""
+
+    id: int
+    from_status: Status | None = Field(serialization_alias="from")
+    to_status: Status = Field(serialization_alias="to")
+    reason: str
+    actor: str
+    evidence: dict[str, Any]
+    at: datetime
+
+
+class TransitionList(Wire):
+    """The changes of a worker, the newest first."""
+
+    transitions: list[TransitionView]
+
+
+class Amount(Wire):
+    """How much of something there is on all workers, how much on the active ones, how much of it is used."""
+
+    total: int
+    active: int
+    used: float
+
+
+class Pods(Wire):
+    """How many pods run on the workers that are heard."""
+
+    current: int
+
+
+class Stats(Wire):
+    """The fleet in numbers."""
+
+    total: int
+    by_status: dict[Status, int]
+    cpu_cores: Amount
+    memory_bytes: Amount
+    storage_bytes: Amount
+    pods: Pods
+
+
+def view(worker: Worker, at: Moment, nodes_seen_at: datetime | None) -> WorkerView:
+    """Return the worker as it is seen at this moment. nodes_seen_at: when K3s last listed its nodes."""
+    beat = worker.heartbeat
+    health = lifecycle.health(
+        recorded=worker.status,
+        ever_ready=beat.joined_at is not None,
+        left=beat.left_at is not None,
+        node_ready=beat.node_ready,
+        registered_at=worker.registered_at,
+        last_heartbeat_at=beat.received_at,
+        at=at,
+    )
+    status = lifecycle.status(worker.intent, health)
+    nodes_known = nodes_seen_at is not None and at.now - nodes_seen_at <= NODES_FRESH
+    age = None if beat.received_at is None else max(0.0, (at.now - beat.received_at).total_seconds())
+    return WorkerView.model_validate(
+        {
+            **{name: getattr(worker, name) for name in WORKER_COLUMNS},
+            **{name: getattr(beat, name) for name in BEAT_COLUMNS},
+            "status": status,
+            "is_ready": health is Status.ACTIVE,
+            "is_schedulable": status is Status.ACTIVE,
+            "last_heartbeat": beat.received_at,
+            "heartbeat_age_seconds": None if age is None else round(age, 3),
+            "node_state": worker.node_state if nodes_known else None,
+        }
+    )
+
+
+BEAT_COLUMNS = ("cpu_usage", "memory_usage", "disk_usage", "current_pods", "load_average")
+DERIVED = ("status", "is_ready", "is_schedulable", "last_heartbeat", "heartbeat_age_seconds", "node_state")
+WORKER_COLUMNS = tuple(name for name in WorkerView.model_fields if name not in BEAT_COLUMNS + DERIVED)
+
+
+def transition_view(row: Transition) -> TransitionView:
+    """Return a transition as it is seen."""
+    return TransitionView.model_validate(row, from_attributes=True)
+
+
+def stats(tallies: list[Tally]) -> Stats:
+    """Fold the sums of the statuses into the fleet's numbers."""
+    active = [tally for tally in tallies if tally.status is Status.ACTIVE]
+
+    def amount(total: str, used: str) -> Amount:
+        return Amount(
+            total=sum(getattr(tally, total) for tally in tallies),
+            active=sum(getattr(tally, total) for tally in active),
+            used=round(sum(getattr(tally, used) for tally in tallies), 2),
+        )
+
+    counts = {tally.status: tally.workers for tally in tallies}
+    return Stats(
+        total=sum(counts.values()),
+        by_status={status: counts.get(status, 0) for status in Status},
+        cpu_cores=amount("cpu_cores", "cpu_used"),
+        memory_bytes=amount("memory_bytes", "memory_used"),
+        storage_bytes=amount("storage_bytes", "storage_used"),
+        pods=Pods(current=sum(tally.pods for tally in tallies)),
+    )
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)

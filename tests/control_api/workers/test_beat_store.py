@@ -1,0 +1,164 @@
+"""Storing batches on a real PostgreSQL: two processes at once, a server that goes away, cheap updates."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from control_api import schema
+from control_api.db import Database
+from control_api.errors import DatabaseUnavailable
+from control_api.workers.beat_store import Beat, PostgresBeats, SqliteBeats, Stored, beat_store
+from control_api.workers.lifecycle import Intent, Status
+from tests.control_api.servers import PostgreSQL, start_postgresql
+from tests.control_api.workers.test_store import add
+from tests.control_api.world import Clock, make_settings, running_api
+
+
+@pytest.fixture
+def postgres_database(postgresql_url: str) -> Iterator[Database]:
+    database = Database(postgresql_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgreSQL]:
+    """A server that the test may stop."""
+    server = start_postgresql()
+    yield server
+    server.destroy()
+
+
+def populate(database: Database, count: int) -> list[UUID]:
+    with database.transaction() as session:
+        return [add(session, f"w{number}") for number in range(count)]
+
+
+def beat(worker_id: UUID, *, epoch: int = 1, ready: bool = True) -> Beat:
+    return Beat(worker_id, epoch, None, None, ready, 1.0, 2.0, 3.0, 4, None)
+
+
+def test_every_database_has_its_way(database: Database, clock: Clock) -> None:
+    kind = type(beat_store(database, clock))
+    assert kind is (SqliteBeats if database.is_sqlite else PostgresBeats)
+
+
+async def test_outcomes_come_in_the_order_of_the_beats(database: Database, clock: Clock) -> None:
+    ids = populate(database, 4)
+    store = beat_store(database, clock)
+    beats = [beat(ids[3]), beat(ids[0], epoch=2), beat(ids[1], ready=False), beat(UUID(int=0)), beat(ids[2])]
+    outcomes = await store.write(beats)
+    await store.close()
+    fine = Stored(Intent.ACTIVE, Status.ACTIVE, True, True)
+    assert [getattr(o, "__name__", o) for o in outcomes] == [
+        fine,
+        "InvalidCredential",
+        fine._replace(node_ready=False),
+        "WorkerNotFound",
+        fine,
+    ]
+
+
+async def test_two_processes_with_the_same_workers_do_not_deadlock(
+    postgres_database: Database, clock: Clock
+) -> None:
+    ids = populate(postgres_database, 300)
+    stores = [PostgresBeats(postgres_database, clock) for _ in range(2)]
+
+    async def batches(store: PostgresBeats, seed: int) -> int:
+        order = random.Random(seed)
+        stored = 0
+        for _ in range(25):
+            outcomes = await store.write([beat(worker_id) for worker_id in order.sample(ids, 250)])
+            stored += sum(isinstance(outcome, Stored) for outcome in outcomes)
+        return stored
+
+    assert await asyncio.gather(*(batches(store, seed) for seed, store in enumerate(stores))) == [6250, 6250]
+    for store in stores:
+        await store.close()
+    with psycopg.connect(postgres_database.url.set(drivername="postgresql").render_as_string()) as connection:
+        row = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert row.fetchone() == (0,)
+
+
+async def test_heartbeats_are_hot_updates(postgres_database: Database, clock: Clock) -> None:
+    ids = populate(postgres_database, 200)
+    store = PostgresBeats(postgres_database, clock)
+    for _ in range(20):
+        clock.advance(30)
+        await store.write([beat(worker_id) for worker_id in ids])
+    connection = await store._connected()
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    cursor = await connection.execute(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'heartbeats'"
+    )
+    updates, hot = await cursor.fetchone() or (0, 0)
+    await store.close()
+    assert updates == 4000
+    assert hot / updates > 0.95
+
+
+async def test_a_server_that_went_away_is_a_503_until_it_is_back(
+    own_server: PostgreSQL, clock: Clock
+) -> None:
+    database = Database(own_server.url("postgres"))
+    schema.upgrade(database)
+    database.close()
+    async with running_api(make_settings(own_server.url("postgres")), clock) as api:
+        worker = await api.register()
+        assert (await api.beat(worker)).status_code == 200
+        await asyncio.to_thread(own_server.stop, "immediate")
+        for _ in range(2):
+            answer = await api.beat(worker)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "DATABASE_UNAVAILABLE")
+            assert int(answer.headers["retry-after"]) > 0
+        listed = await api.client.get("/api/workers", headers=api.admin())
+        assert (listed.status_code, listed.json()["error"]["code"]) == (503, "DATABASE_UNAVAILABLE")
+        assert (await api.client.get("/readyz")).status_code == 503
+        assert (await api.client.get("/healthz")).status_code == 200
+        await asyncio.to_thread(own_server.start)
+        assert (await api.beat(worker)).status_code == 200
+        assert (await api.get("/api/workers"))["total"] == 1
+
+
+async def test_a_deadlock_is_tried_again(
+    postgres_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [worker_id] = populate(postgres_database, 1)
+    store = PostgresBeats(postgres_database, clock)
+    real, failures = store._write, [psycopg.errors.DeadlockDetected(), psycopg.errors.DeadlockDetected()]
+
+    async def unlucky(connection: psycopg.AsyncConnection, beats: list[Beat]) -> object:
+        if failures:
+            raise failures.pop()
+        return await real(connection, beats)
+
+    monkeypatch.setattr(store, "_write", unlucky)
+    assert isinstance((await store.write([beat(worker_id)]))[0], Stored)
+    failures += [psycopg.errors.DeadlockDetected()] * 3
+    with pytest.raises(DatabaseUnavailable):
+        await store.write([beat(worker_id)])
+    await store.close()
+
+
+async def test_a_batch_waits_for_a_registration_and_sees_it(
+    postgres_database: Database, clock: Clock
+) -> None:
+    """The row is locked by somebody else: the batch waits, and then compares with what was committed."""
+    [worker_id] = populate(postgres_database, 1)
+    store = PostgresBeats(postgres_database, clock)
+    dsn = postgres_database.url.set(drivername="postgresql").render_as_string()
+    async with await psycopg.AsyncConnection.connect(dsn) as other:
+        await other.execute("UPDATE heartbeats SET seq = 9, boot_id = %s", [UUID(int=1)])
+        late = asyncio.create_task(store.write([beat(worker_id)._replace(boot_id=UUID(int=1), seq=8)]))
+        await asyncio.sleep(0.2)
+        assert not late.done()
+        await other.commit()
+        assert [getattr(outcome, "__name__", outcome) for outcome in await late] == ["HeartbeatOutOfOrder"]
+    await store.close()

@@ -1,0 +1,227 @@
+"""The queries, on both databases."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from control_api.db import Database
+from control_api.workers import lifecycle, store
+from control_api.workers.lifecycle import Intent, Moment, Rules, Status
+from control_api.workers.models import Heartbeat, Transition, Worker
+from tests.control_api.world import START
+
+RULES = Rules()
+
+
+def add(session: Session, hostname: str, **values: Any) -> UUID:
+    """Add a worker as it is stored when it is heard and ready, but for `values` of either table."""
+    worker_id = uuid4()
+    of_worker = {
+        "id": worker_id,
+        "name": hostname,
+        "hostname": hostname,
+        "ip_address": "192.0.2.1",
+        "status": Status.ACTIVE,
+        "intent": Intent.ACTIVE,
+        "epoch": 1,
+        "cpu_cores": 4,
+        "ssh_host_keys": [],
+        "labels": {},
+        "created_at": START - timedelta(days=1),
+        "registered_at": START - timedelta(days=1),
+        "updated_at": START,
+    }
+    of_beat = {"worker_id": worker_id, "seq": 0, "node_ready": True, "joined_at": START, "received_at": START}
+    for name, value in values.items():
+        (of_beat if name in Heartbeat.__table__.columns else of_worker)[name] = value
+    session.add(Worker(**of_worker))
+    session.flush()
+    session.add(Heartbeat(**of_beat))
+    session.flush()
+    return worker_id
+
+
+def statuses(session: Session) -> dict[str, Status]:
+    return {name: status for name, status in session.execute(select(Worker.hostname, Worker.status))}
+
+
+def ago(seconds: float) -> datetime:
+    return START - timedelta(seconds=seconds)
+
+
+def test_the_expression_says_what_the_function_says_in_every_case(database: Database) -> None:
+    """2 × 5 × 2 × 2 × 2 × 6 × 3 workers and moments: the whole table, and both sides of every border."""
+    silences = [None, -5.0, 0.0, 90.0, 90.001, 600.001]
+    cases = list(itertools.product(Intent, Status, [True, False], [True, False], [True, False], silences))
+    with database.transaction() as session:
+        for number, (intent, recorded, ever_ready, left, node_ready, silence) in enumerate(cases):
+            add(
+                session,
+                f"w{number}",
+                intent=intent,
+                status=recorded,
+                joined_at=START if ever_ready else None,
+                left_at=START if left else None,
+                node_ready=node_ready,
+                received_at=None if silence is None else ago(silence),
+                registered_at=ago(300) if silence is None else ago(1000),
+            )
+    for grace_until in (None, START, START + timedelta(seconds=1)):
+        at = Moment(START, RULES, grace_until)
+        with database.reading() as session:
+            query = select(Worker, Heartbeat, store.derived_status(at)).join(Heartbeat)
+            rows = session.execute(query).all()
+        assert len(rows) == len(cases)
+        for worker, beat, derived in rows:
+            health = lifecycle.health(
+                recorded=worker.status,
+                ever_ready=beat.joined_at is not None,
+                left=beat.left_at is not None,
+                node_ready=beat.node_ready,
+                registered_at=worker.registered_at,
+                last_heartbeat_at=beat.received_at,
+                at=at,
+            )
+            expected = lifecycle.status(worker.intent, health)
+            assert derived == expected, (worker.intent, worker.status, beat.received_at, grace_until)
+
+
+def test_changes_are_recorded_with_a_transition_each(database: Database) -> None:
+    at = Moment(START, RULES)
+    with database.transaction() as session:
+        silent = add(session, "silent", received_at=ago(95))
+        broken = add(session, "broken", node_ready=False)
+        add(session, "fine")
+        back = add(session, "back", status=Status.INACTIVE)
+        left = add(session, "left", left_at=START, left_reason="reboot")
+    with database.transaction() as session:
+        changes = store.record_changes(session, at, actor="monitor")
+    assert {(c["worker_id"], c["from_status"], c["to_status"], c["reason"]) for c in changes} == {
+        (silent, Status.ACTIVE, Status.INACTIVE, "not heard for 95 s"),
+        (broken, Status.ACTIVE, Status.NOT_READY, "heard, but its node is not ready"),
+        (back, Status.INACTIVE, Status.ACTIVE, "heard, its node is ready"),
+        (left, Status.ACTIVE, Status.INACTIVE, "said goodbye: reboot"),
+    }
+    with database.reading() as session:
+        assert statuses(session) == {
+            "silent": Status.INACTIVE,
+            "broken": Status.NOT_READY,
+            "fine": Status.ACTIVE,
+            "back": Status.ACTIVE,
+            "left": Status.INACTIVE,
+        }
+        stored = session.scalars(select(Transition).where(Transition.worker_id == silent)).one()
+        assert (stored.from_status, stored.to_status, stored.actor, stored.at) == (
+            Status.ACTIVE,
+            Status.INACTIVE,
+            "monitor",
+            START,
+        )
+        assert stored.evidence == {
+            "lastHeartbeat": ago(95).isoformat(),
+            "silenceSeconds": 95.0,
+            "nodeReady": True,
+        }
+
+
+def test_recording_twice_changes_nothing_the_second_time(database: Database) -> None:
+    with database.transaction() as session:
+        add(session, "silent", received_at=ago(95))
+        assert len(store.record_changes(session, Moment(START, RULES), actor="monitor")) == 1
+    with database.transaction() as session:
+        assert store.record_changes(session, Moment(START, RULES), actor="monitor") == []
+
+
+def test_recording_can_be_limited_to_some_workers(database: Database) -> None:
+    with database.transaction() as session:
+        one = add(session, "one", received_at=ago(95))
+        add(session, "two", received_at=ago(95))
+    with database.transaction() as session:
+        store.record_changes(session, Moment(START, RULES), actor="worker", only=[one])
+        assert statuses(session) == {"one": Status.INACTIVE, "two": Status.ACTIVE}
+
+
+def test_thousands_expire_in_one_look(database: Database) -> None:
+    with database.transaction() as session:
+        for number in range(2500):
+            add(session, f"w{number}", received_at=ago(95))
+    with database.transaction() as session:
+        assert len(store.record_changes(session, Moment(START, RULES), actor="monitor")) == 2500
+        assert set(statuses(session).values()) == {Status.INACTIVE}
+
+
+def test_a_removed_worker_is_left_alone(database: Database) -> None:
+    with database.transaction() as session:
+        add(session, "gone", received_at=ago(95), removed_at=START)
+    with database.transaction() as session:
+        assert store.record_changes(session, Moment(START, RULES), actor="monitor") == []
+        assert store.standing(session) == []
+        assert store.tallies(session, Moment(START, RULES)) == []
+
+
+def test_a_page_is_filtered_by_the_status_of_this_moment(database: Database) -> None:
+    with database.transaction() as session:
+        add(session, "fine")
+        add(session, "silent", received_at=ago(95))
+    with database.reading() as session:
+        at = Moment(START, RULES)
+        found, total = store.page(session, at, statuses=[Status.INACTIVE], search=None, limit=10, offset=0)
+    assert ([worker.hostname for worker in found], total) == (["silent"], 1)
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ("a-1", ["a-1"]),
+        ("A-1", ["a-1"]),
+        ("192.0.2.7", ["b-2"]),
+        ("%", []),
+        ("_", []),
+        ("", ["a-1", "b-2"]),
+        ("nothing", []),
+    ],
+)
+def test_search_finds_names_and_addresses_literally(
+    database: Database, search: str, expected: list[str]
+) -> None:
+    with database.transaction() as session:
+        add(session, "a-1")
+        add(session, "b-2", ip_address="192.0.2.7")
+    with database.reading() as session:
+        at = Moment(START, RULES)
+        found, total = store.page(session, at, statuses=[], search=search, limit=10, offset=0)
+    assert ([worker.hostname for worker in found], total) == (expected, len(expected))
+
+
+def test_pages_follow_each_other_without_gaps(database: Database) -> None:
+    with database.transaction() as session:
+        for number in range(7):
+            add(session, f"w{number}")
+    with database.reading() as session:
+        at = Moment(START, RULES)
+        pages = [store.page(session, at, statuses=[], search=None, limit=3, offset=o) for o in (0, 3, 6, 9)]
+    assert [worker.hostname for found, _ in pages for worker in found] == [f"w{n}" for n in range(7)]
+    assert {total for _, total in pages} == {7}
+
+
+def test_tallies_sum_capacity_of_all_and_use_of_those_that_are_heard(database: Database) -> None:
+    use = {"cpu_usage": 50.0, "memory_usage": 25.0, "disk_usage": 10.0, "current_pods": 3}
+    size = {"cpu_cores": 8, "total_memory_bytes": 1000, "total_storage_bytes": 10_000}
+    with database.transaction() as session:
+        add(session, "one", **use, **size)
+        add(session, "two", **use, **size)
+        add(session, "silent", received_at=ago(95), **use, **size)
+        add(session, "bare")
+    with database.reading() as session:
+        found = {tally.status: tally for tally in store.tallies(session, Moment(START, RULES))}
+    assert found == {
+        Status.ACTIVE: store.Tally(Status.ACTIVE, 3, 20, 2000, 20_000, 8.0, 500.0, 2000.0, 6),
+        Status.INACTIVE: store.Tally(Status.INACTIVE, 1, 8, 1000, 10_000, 0.0, 0.0, 0.0, 0),
+    }

@@ -1,0 +1,115 @@
+"""The world of the tests: a clock that they set, settings, machines that register, the API over ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+
+from control_api.app import create_app
+from control_api.cluster.kubernetes import Cluster
+from control_api.identity.roles import Role
+from control_api.identity.tokens import Caller
+from control_api.service import Service
+from control_api.settings import Settings
+
+START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+TOKEN = "registration-token-of-the-tests"
+PASSWORD = "correct-horse-battery"
+INVENTORY_KEY = "inventory-key-of-the-tests"
+SETTINGS = {
+    "JWT_SECRET": "jwt-0123456789-0123456789-0123456789",
+    "JWT_REFRESH_SECRET": "refresh-0123456789-0123456789-01234",
+    "WORKER_REGISTRATION_TOKEN": TOKEN,
+    "WORKER_AUTH_SECRET": "worker-0123456789-0123456789-012345",
+    "MUSTER_ADMIN_PASSWORD": PASSWORD,
+    "MUSTER_INVENTORY_KEY": INVENTORY_KEY,
+    "K3S_MASTER_URL": "https://192.0.2.1:6443",
+}
+
+
+class Clock:
+    """A clock that stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.seconds = 1000.0
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock, as NTP does: no time passes."""
+        self.now += timedelta(seconds=seconds)
+
+
+def make_settings(url: str, **changes: Any) -> Settings:
+    return Settings(**{**SETTINGS, "DATABASE_URL": url, **changes})
+
+
+@dataclass
+class Api:
+    """The whole application, without its background threads: the test looks and ticks by itself."""
+
+    client: httpx2.AsyncClient
+    service: Service
+    clock: Clock
+
+    async def register(self, **facts: Any) -> dict[str, Any]:
+        """Register a machine and return the answer's data."""
+        answer = await self.client.post("/api/workers/register", json=registration(**facts))
+        assert answer.status_code in {200, 201}, answer.text
+        return dict(answer.json()["data"])
+
+    async def beat(self, registered: dict[str, Any], **report: Any) -> httpx2.Response:
+        """Send a heartbeat as the worker that `register` returned."""
+        headers = bearer(registered["credential"])
+        return await self.client.patch(registered["heartbeat"]["url"], json=report, headers=headers)
+
+    async def get(self, path: str) -> Any:
+        """Return the data that an administrator gets from there."""
+        answer = await self.client.get(path, headers=self.admin())
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def admin(self) -> dict[str, str]:
+        """Return the headers of an administrator."""
+        return self.as_role(Role.ADMIN)
+
+    def as_role(self, role: Role) -> dict[str, str]:
+        """Return the headers of somebody with this role."""
+        return bearer(self.service.access_tokens.issue(Caller(uuid4(), "somebody", role), self.clock()))
+
+
+def registration(**facts: Any) -> dict[str, Any]:
+    body = {"hostname": "w1", "ipAddress": "192.0.2.11", "cpuCores": 8, "registrationToken": TOKEN, **facts}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, clock: Clock, cluster: Cluster | None = None) -> AsyncIterator[Api]:
+    app = create_app(settings, clock=clock, cluster=cluster)
+    service: Service = app.app.state.service  # type: ignore[attr-defined]
+    app.start()
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:
+        yield Api(client, service, clock)
+    await app.close()
+    service.database.close()
