@@ -1,0 +1,1 @@
+"""Real Debian hosts with systemd on one machine, to try, to test and to break Muster on."""

@@ -1,0 +1,99 @@
+"""The lab's workers as the control API tells them, asked for over HTTPS with the certificate of the lab."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from rich.table import Table
+
+from lab import ssh
+from lab.commands import run
+from lab.errors import LabError
+from lab.layout import MASTER, Layout
+
+ADMIN = "admin"
+PASSWORD_FILE = "/etc/muster/secrets/MUSTER_ADMIN_PASSWORD"  # noqa: S105 - where it is, not what it is
+CERTIFICATE_FILE = "/etc/muster/tls/api.crt"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Api:
+    """The control API of a lab, and how its admin logs in."""
+
+    url: str
+    password: str
+    client: httpx2.Client
+
+    def workers(self) -> list[Row]:
+        """The rows of the worker table, by name. Raises httpx2.HTTPError."""
+        login = self._data("POST", "/api/auth/login", json={"username": ADMIN, "password": self.password})
+        bearer = {"Authorization": f"Bearer {login['accessToken']}"}
+        rows = self._data("GET", "/api/workers", headers=bearer)["workers"]
+        return sorted(rows, key=lambda row: str(row["name"]))
+
+    def _data(self, method: str, path: str, **options: Any) -> Row:
+        answer = self.client.request(method, self.url + path, **options)
+        answer.raise_for_status()
+        return dict(answer.json()["data"])
+
+
+def connect(layout: Layout) -> Api:
+    """Fetch the admin's password and the certificate from the master, over SSH."""
+    master = ssh.command(layout, MASTER)
+    advice = "Has site.yml built the master? `muster lab up` does."
+    password = run(*master, "cat", PASSWORD_FILE, otherwise=advice).strip()
+    context = ssl.create_default_context(cadata=run(*master, "cat", CERTIFICATE_FILE, otherwise=advice))
+    client = httpx2.Client(verify=context, timeout=10, trust_env=False)
+    return Api(f"https://{layout.address(MASTER)}", password, client)
+
+
+def wait_until_active(api: Api, expected: Collection[str], seconds: float) -> list[Row]:
+    """The rows once every expected worker is ACTIVE and its K3s node known to be ready; LabError after `seconds`.
+
+    What K3s says of a node may lag behind; alone it fails nothing.
+    """
+    deadline = time.monotonic() + seconds
+    rows, trouble = _ask(api)
+    while (absent(rows, expected) or not settled(rows)) and time.monotonic() < deadline:
+        time.sleep(1)
+        rows, trouble = _ask(api)
+    if missing := absent(rows, expected):
+        reason = f" ({trouble})" if trouble else ""
+        raise LabError(
+            f"After {seconds:.0f} s not ACTIVE{reason}: {', '.join(missing)}. "
+            f"`muster lab ssh {missing[0]} journalctl -u muster-agent` tells why."
+        )
+    return rows
+
+
+def _ask(api: Api) -> tuple[list[Row], str]:
+    try:
+        return api.workers(), ""
+    except (httpx2.HTTPError, KeyError, ValueError) as exc:  # it may be about to start
+        return [], f"the control API does not answer as it should: {exc}"
+
+
+def absent(rows: list[Row], expected: Collection[str]) -> list[str]:
+    """The expected workers that are not ACTIVE."""
+    active = {row["name"] for row in rows if row["status"] == "ACTIVE"}
+    return sorted(set(expected) - active)
+
+
+def settled(rows: list[Row]) -> bool:
+    return all(row["nodeState"] == "Ready" for row in rows if row["status"] == "ACTIVE")
+
+
+def table(rows: list[Row]) -> Table:
+    table = Table("worker", "address", "status", "last heartbeat", "K3s node")
+    for row in rows:
+        age = row["heartbeatAgeSeconds"]
+        heard = "never" if age is None else f"{age:.0f} s ago"
+        table.add_row(row["name"], row["ipAddress"], row["status"], heard, row["nodeState"] or "not known")
+    return table
