@@ -9,7 +9,7 @@ from typing import Any
 from packaging.markers import Marker
 
 PIN = re.compile(
-    r"(?P<pin>[A-Za-z0-9][\w.\-\[\]]*==[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\\n]+?))?\s*(?P<rest>\\?\n)"
+    r"(?P<pin>[A-Za-z0-9][\w.-]*(?:\[[^]]*\])?==[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\\n]+?))?\s*(?P<rest>\\?\n)"
 )
 
 
