@@ -82,6 +82,11 @@ class Lab:
     def url(self) -> str:
         return "https://" + self.addresses["master"]
 
+    @property
+    def gateway(self) -> str:
+        """This machine's address on the lab's bridge."""
+        return self.addresses["master"].rsplit(".", 1)[0] + ".1"
+
     def wait_for_status(self, worker: str, status: str, seconds: float) -> float:
         """Seconds until the worker has the status; fails when it takes longer than allowed."""
         started = time.monotonic()

@@ -67,7 +67,9 @@ def test_every_pin_of_the_real_lock_file_is_read() -> None:
 @pytest.mark.parametrize("python", ["3.11.2", "3.13.0"])
 def test_the_master_gets_the_versions_that_are_tested_here(python: str) -> None:
     constraints = (REAL.parents[3] / "constraints.txt").read_text()
-    assert pins(locked_for(REAL.read_text(), python, "x86_64")) <= pins(locked_for(constraints, python, "x86_64"))
+    assert pins(locked_for(REAL.read_text(), python, "x86_64")) <= pins(
+        locked_for(constraints, python, "x86_64")
+    )
 
 
 def pins(text: str) -> set[str]:
