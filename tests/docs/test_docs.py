@@ -32,3 +32,21 @@ def test_every_secret_that_may_be_given_is_documented() -> None:
     named = set(re.findall(r"vault_[a-z0-9_]+", (ROOT / "playbooks/vars/master.yml").read_text()))
     documented = set(re.findall(r"vault_[a-z0-9_]+", (ROOT / "docs/operations.md").read_text()))
     assert named <= documented
+
+
+def test_every_setting_is_documented_and_nothing_else() -> None:
+    from control_api.settings import Settings
+
+    settings = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    page = (ROOT / "docs/settings.md").read_text()
+    assert set(re.findall(r"^\| `([A-Z0-9_]+)` \|", page, flags=re.MULTILINE)) == settings
+
+
+def test_every_option_of_the_lab_is_in_the_readme() -> None:
+    from lab.cli import app
+
+    names = {
+        command.name or command.callback.__name__ for command in app.registered_commands if not command.hidden
+    }
+    documented = set(re.findall(r"muster lab (\w+)", "".join(page.read_text() for page in PAGES)))
+    assert names <= documented
