@@ -48,24 +48,30 @@ def directories(machine: str, membership: str, mountinfo: str) -> list[Path]:
     return found
 
 
-def of_process(pid: int | str = "self") -> tuple[str, str]:
-    """The membership and the mounts to look it up in, as texts."""
-    membership = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+def of_this_process() -> tuple[str, str]:
+    """The membership of this process and the mounts to look it up in, as texts."""
+    membership = Path("/proc/self/cgroup").read_text(encoding="utf-8")
     return membership, Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
-def freezer(machine: str, membership: str, mountinfo: str) -> Path | None:
-    """The file that freezes the host one of whose processes has this membership; a v1 freezer where there is one."""
-    mounted = mounts(mountinfo)
-    own = memberships(membership)
-    for controllers, name in ((frozenset({"freezer"}), "freezer.state"), (frozenset(), "cgroup.freeze")):
-        path = own.get(controllers)
-        if controllers not in mounted or path is None or f"{PREFIX}{machine}" not in path.parts:
-            continue
-        point, root = mounted[controllers]
-        base = PurePosixPath(*path.parts[: path.parts.index(f"{PREFIX}{machine}") + 1])
-        return point / base.relative_to(root) / name
-    return None
+def members(directories: list[Path]) -> set[int]:
+    """The processes in a host's cgroups. All of them are in every hierarchy, so that one tells."""
+    present = [directory for directory in directories if directory.is_dir()]
+    files = present[0].rglob("cgroup.procs") if present else []
+    return {int(pid) for file in files for pid in _read(file).split()}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
+    except FileNotFoundError:  # the cgroup has just been removed
+        return ""
+
+
+def freezer(directories: list[Path]) -> Path | None:
+    """The file that freezes a host; the v1 freezer where there is one."""
+    controls = [directory / name for name in FREEZERS for directory in directories]
+    return next((control for control in controls if control.exists()), None)
 
 
 def is_frozen(control: Path) -> bool:

@@ -11,13 +11,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lab import booting, k3s, machine, network, processes, roll_call, site, ssh
+from lab import booting, fleet, inventory, k3s, machine, network, processes, roll_call, site, ssh
 from lab.errors import LabError
 from lab.host import Host
 from lab.layout import MASTER, MOST_WORKERS, Layout, host_names, number, of_environment
 from lab.phases import Phases
 
 SECONDS_TO_BE_ACTIVE = 120
+CERTIFICATE_FILE = "/etc/muster/tls/api.crt"
 STAND_IN_NOTICE = (
     "K3s here is a stand-in: it plays nodes, tokens and readiness, and runs no containers. "
     "With a real one: K3S_BINARY=/path/to/k3s make up"
@@ -60,12 +61,13 @@ def up(
     """Boot the lab, build the cluster on it and show its workers. Safe to repeat."""
     if reason := machine.why_not():
         raise LabError(f"No lab can run here: {reason}.")
+    os.umask(0o022)  # what is made here are the files of hosts
     layout = of_environment()
     names = sorted(set(hosts or (*host_names(workers), *layout.traces())), key=number)
     phases = Phases(console)
     phases.count_what_went_before(time.time())
-    binary = k3s.choose()
     with machine.one_at_a_time(layout.state):
+        binary = k3s.choose(layout.stand_in, inventory.earlier_binary(layout))
         booting.bring_up(layout, names, binary, phases)
         if with_site and not hosts:
             _build(layout, binary, phases)
@@ -77,12 +79,15 @@ def _build(layout: Layout, binary: k3s.Binary, phases: Phases) -> None:
         site.build(layout)
     with phases.phase("workers", "waiting until every worker is ACTIVE"):
         expected = [name for name in layout.hosts() if name != MASTER]
-        api = roll_call.connect(layout)
+        certificate = ssh.read(layout, MASTER, CERTIFICATE_FILE)
+        fleet.write(layout, certificate)
+        api = roll_call.connect(layout, certificate)
         rows = roll_call.wait_until_active(api, expected, SECONDS_TO_BE_ACTIVE)
     console.print(roll_call.table(rows))
     if binary.is_stand_in:
         console.print(STAND_IN_NOTICE, style="yellow", soft_wrap=True)
-    _say(f"\nControl API  {api.url}\nlogin        {roll_call.ADMIN} / {api.password}\n")
+    _say(f"\ncontrol API  {api.url}\nlogin        {roll_call.ADMIN} / {api.password}")
+    _say(f"inventory    {fleet.path(layout)}\n")
 
 
 @app.command()

@@ -19,22 +19,16 @@ def mounted(below: Path) -> list[Path]:
     return mount_points(MOUNTS.read_text(encoding="utf-8"), below)
 
 
-def mount_overlay(image: Path, directory: Path) -> None:
-    """Mount `directory`/root: the image below, the host's own changes in upper. Does nothing when mounted."""
-    root = directory / "root"
-    if mounted(root):
-        return
+def mount_overlay(directory: Path) -> None:
+    """Mount `directory`/root: below the image that the file `image` names, above it the host's own changes."""
+    image = (directory / "image").read_text(encoding="utf-8")
     layers = f"lowerdir={image},upperdir={directory}/upper,workdir={directory}/work"
     advice = f"{directory} must be on a plain disk, not on an overlay of its own."
-    run("mount", "-t", "overlay", "overlay", "-o", layers, root, otherwise=advice)
-
-
-def unmount(path: Path) -> None:
-    for point in mounted(path):
-        run("umount", point)
+    run("mount", "-t", "overlay", "overlay", "-o", layers, directory / "root", otherwise=advice)
 
 
 def remove_tree(path: Path) -> None:
     """Remove a directory. What is mounted in it is unmounted, never emptied."""
-    unmount(path)
+    for point in mounted(path):
+        run("umount", point)
     run("rm", "--recursive", "--force", "--one-file-system", path)

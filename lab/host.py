@@ -16,6 +16,7 @@ from lab.layout import COMPLETE, REPOSITORY, Layout
 
 HALT = signal.SIGRTMIN + 4  # systemd(1): power off
 SECONDS_TO_BOOT = 90
+SECONDS_TO_DIE = 10
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,17 @@ class Host:
 
     def init(self) -> processes.Process | None:
         """The host's PID 1 as this machine sees it; None without power."""
-        return processes.init(processes.table(), self.root)
+        return next(filter(processes.is_init, self._members(processes.table())), None)
 
     def all_processes(self) -> list[processes.Process]:
-        """The processes that carry the host; those inside it end with its init."""
+        """The processes that carry the host, and those inside it."""
         table = processes.table()
-        found = processes.powers(table, self.layout.name, self.name) + processes.containers(table, self.root)
-        init = processes.init(table, self.root)
-        return found + ([init] if init else [])
+        powers = processes.powers(table, self.layout.name, self.name)
+        return powers + processes.containers(table, self.root) + self._members(table)
+
+    def _members(self, table: list[processes.Process]) -> list[processes.Process]:
+        pids = cgroups.members(self._cgroups())
+        return [process for process in table if process.pid in pids]
 
     def has_power(self) -> bool:
         return bool(self.all_processes())
@@ -68,15 +72,16 @@ class Host:
         if self.exists:
             return
         disk.remove_tree(self.directory)
-        for part in ("upper", "work", "root", *(f"plain/{path}" for path in container.PLAIN_DIRECTORIES)):
+        for part in ("work", "root", *(f"plain/{path}" for path in container.PLAIN_DIRECTORIES)):
             (self.directory / part).mkdir(parents=True)
         (self.directory / "image").write_text(str(image), encoding="utf-8")
-        disk.mount_overlay(image, self.directory)
-        self._personalise()
+        self._personalise(self.directory / "upper")
         apt.seed(self.directory / "plain")
         (self.directory / COMPLETE).touch()
 
-    def _personalise(self) -> None:
+    def _personalise(self, upper: Path) -> None:
+        (upper / "etc/ssh").mkdir(parents=True)
+        (upper / "root").mkdir(mode=0o700)
         address = f"{self.layout.address(self.name)}/{self.layout.network.prefixlen}"
         files = {
             "hostname": f"{self.name}\n",
@@ -85,24 +90,23 @@ class Host:
             "muster-lab-network": f"ADDRESS={address}\nGATEWAY={self.layout.gateway}\n",
         }
         for name, text in files.items():
-            (self.root / "etc" / name).write_text(text, encoding="ascii")
-        ssh.admit(self.layout, self.root, self.name)
+            (upper / "etc" / name).write_text(text, encoding="ascii")
+        ssh.admit(self.layout, upper, self.name)
 
     def public_key(self) -> str:
-        overlay = self.directory / "upper" / ssh.HOST_KEY.with_suffix(".pub")
-        return overlay.read_text(encoding="ascii")
+        key = self.directory / "upper" / ssh.HOST_KEY
+        return key.with_suffix(".pub").read_text(encoding="ascii")
 
     def boot(self) -> None:
         """Switch the host on; does nothing when it is on."""
         if self.has_power():
             return
         self.clear()
-        disk.mount_overlay(Path((self.directory / "image").read_text(encoding="utf-8")), self.directory)
         # It holds nothing of ours open: who reads our output to its end must not wait for a host to stop.
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-P", "-m", processes.POWER, self.layout.name, self.name],
+        os.posix_spawnp(
+            power.PRIVATE_MOUNTS[0],
+            [*power.PRIVATE_MOUNTS, sys.executable, "-P", "-m", processes.POWER, self.layout.name, self.name],
             {**container.ENVIRONMENT, "PYTHONPATH": str(REPOSITORY)},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -136,19 +140,20 @@ class Host:
 
     def kill(self) -> None:
         """Cut the power: every process of the host ends at once, nothing more is written."""
-        doomed = self.all_processes()
-        processes.kill(doomed)
-        self._thaw_leftovers()
-        if not processes.have_ended(doomed, 10):
-            raise LabError(
-                f"{self.name} cannot be killed: {len(doomed)} of its processes do not end; try again."
-            )
+        deadline = time.monotonic() + SECONDS_TO_DIE
+        while doomed := self.all_processes():
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"The processes of {self.name} do not end, though killed: try again in a minute."
+                )
+            processes.kill(doomed)
+            self._thaw()
+            time.sleep(0.05)
         self.clear()
 
     def clear(self) -> None:
-        """Remove what a host without power may have left: its link, its mount, its cgroups."""
+        """Remove what a host without power may have left: its link and its cgroups."""
         network.remove_link(self.layout.link(self.name))
-        disk.unmount(self.root)
         for directory in self._cgroups():
             cgroups.remove(directory)
 
@@ -162,14 +167,8 @@ class Host:
         apt.harvest(self.directory / "plain")
         disk.remove_tree(self.directory)
 
-    def _freezer(self) -> Path | None:
-        init = self.init()
-        if init is None:
-            return None
-        return cgroups.freezer(self.layout.machine(self.name), *cgroups.of_process(init.pid))
-
     def is_paused(self) -> bool:
-        control = self._freezer()
+        control = cgroups.freezer(self._cgroups())
         return control is not None and cgroups.is_frozen(control)
 
     def pause(self) -> None:
@@ -180,12 +179,12 @@ class Host:
         self._set_frozen(frozen=False)
 
     def _set_frozen(self, *, frozen: bool) -> None:
-        control = self._freezer()
+        control = cgroups.freezer(self._cgroups())
         if control is None:
             raise LabError(f"{self.name} cannot be frozen: this machine has no cgroup freezer for it.")
         cgroups.set_frozen(control, frozen=frozen)
 
-    def _thaw_leftovers(self) -> None:
+    def _thaw(self) -> None:
         """A process that is frozen by the v1 freezer ends only when it is thawed, even if it has been killed."""
         for control in (directory / name for directory in self._cgroups() for name in cgroups.FREEZERS):
             if control.exists():

@@ -25,6 +25,11 @@ FILES = REPOSITORY / "lab/files"
 UNITS = ("muster-lab-network.service", "muster-lab-cgroups.service")
 # They would start at a random moment and hold apt's lock while a playbook wants it.
 UNWANTED_UNITS = ("apt-daily.timer", "apt-daily-upgrade.timer")
+SETTINGS = {
+    "etc/default/locale": "LANG=C.UTF-8\n",
+    # The kernel's messages are of this machine and of all hosts alike.
+    "etc/systemd/journald.conf.d/muster-lab.conf": "[Journal]\nReadKMsg=no\n",
+}
 CA_BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
 ADDED_CA_CERTIFICATES = Path("usr/local/share/ca-certificates")
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
@@ -100,6 +105,9 @@ def _furnish(root: Path) -> None:
         (root / "etc/systemd/system" / unit).write_bytes((FILES / unit).read_bytes())
     run("systemctl", f"--root={root}", "--quiet", "enable", *UNITS)
     run("systemctl", f"--root={root}", "--quiet", "disable", *UNWANTED_UNITS)
+    for name, text in SETTINGS.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()  # every host gets its own
     _trust_what_this_machine_trusts(root)

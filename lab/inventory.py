@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -39,10 +40,16 @@ def write(layout: Layout, binary: k3s.Binary) -> None:
     names = layout.hosts()
     keys = (ssh.known_hosts_line(layout.address(name), Host(layout, name).public_key()) for name in names)
     layout.known_hosts.write_text("".join(keys), encoding="ascii")
-    group_vars = layout.inventory / "group_vars/all"
-    group_vars.mkdir(parents=True, exist_ok=True)
+    layout.variables.parent.mkdir(parents=True, exist_ok=True)
     for file, content in {
         layout.inventory / "hosts.yml": hosts(layout, names),
-        group_vars / "lab.yml": variables(binary),
+        layout.variables: variables(binary),
     }.items():
         file.write_text("---\n" + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def earlier_binary(layout: Layout) -> Path | None:
+    """The K3s that this lab has been given before."""
+    if not layout.variables.exists():
+        return None
+    return Path(yaml.safe_load(layout.variables.read_text(encoding="utf-8"))["k3s_binary_file"])

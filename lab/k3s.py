@@ -10,7 +10,6 @@ from pathlib import Path
 from lab.commands import run
 from lab.errors import LabError
 from lab.k3s_stand_in import build, version
-from lab.layout import CACHE
 
 GIVEN = "K3S_BINARY"
 
@@ -24,16 +23,18 @@ class Binary:
     is_stand_in: bool
 
 
-def choose() -> Binary:
-    """The binary that the environment variable K3S_BINARY names, or the stand-in, packed from this checkout."""
+def choose(stand_in: Path, earlier: Path | None) -> Binary:
+    """The binary that K3S_BINARY in the environment names, else the lab's earlier one, else the stand-in.
+
+    The stand-in is packed from this checkout into the file `stand_in`.
+    """
     given = os.environ.get(GIVEN)
-    if not given:
-        file = CACHE / "k3s-stand-in"
-        build(file)
-        return Binary(file, version.VERSION, is_stand_in=True)
-    file = Path(given).resolve()
+    file = Path(given).resolve() if given else earlier or stand_in
+    if file == stand_in:
+        build(stand_in)
+        return Binary(stand_in, version.VERSION, is_stand_in=True)
     if not file.is_file():
-        raise LabError(f"{GIVEN} names {file}, where no file is: give the path of a K3s binary.")
+        raise LabError(f"K3s should be at {file}, where no file is: name a K3s binary in {GIVEN}.")
     told = re.search(r"k3s version (\S+)", run(file, "--version"))
     if told is None:
         raise LabError(f"{file} does not tell its version: {GIVEN} must name a K3s binary for this machine.")

@@ -44,6 +44,14 @@ class Layout:
         return self.state / "inventory"
 
     @property
+    def variables(self) -> Path:
+        return self.inventory / "group_vars/all/lab.yml"
+
+    @property
+    def stand_in(self) -> Path:
+        return self.state / "k3s"
+
+    @property
     def key(self) -> Path:
         return self.state / "ssh_key"
 
@@ -73,6 +81,10 @@ class Layout:
     @property
     def gateway(self) -> str:
         return str(self.network[1])
+
+    @property
+    def api_url(self) -> str:
+        return f"https://{self.address(MASTER)}"
 
     def address(self, host: str) -> str:
         return str(self.network[10 + number(host)])

@@ -1,10 +1,9 @@
-"""The processes of lab hosts, found in the process table; no file can be out of date about them."""
+"""The processes of lab hosts, found in the process table: no file with PIDs can be out of date."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +30,13 @@ def table() -> list[Process]:
 def _read(entry: Path) -> Process | None:
     try:
         argv = entry.joinpath("cmdline").read_bytes().split(b"\0")[:-1]
-        after_name = (
-            entry.joinpath("stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
+        stat = entry.joinpath("stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # it has just ended
         return None
     if not argv:
         return None
-    return Process(int(entry.name), int(after_name[1]), int(after_name[19]), tuple(map(os.fsdecode, argv)))
+    fields = stat.rpartition(")")[2].split()  # the third field and those after it
+    return Process(int(entry.name), int(fields[1]), int(fields[19]), tuple(map(os.fsdecode, argv)))
 
 
 def containers(processes: Iterable[Process], root: Path) -> list[Process]:
@@ -51,11 +49,18 @@ def powers(processes: Iterable[Process], lab: str, host: str) -> list[Process]:
     return [process for process in processes if process.argv[-3:] == (POWER, lab, host)]
 
 
-def init(processes: Iterable[Process], root: Path) -> Process | None:
-    """The host's systemd: the child of its systemd-nspawn that has become another program."""
-    listed = list(processes)
-    pids = {process.pid for process in containers(listed, root)}
-    return next((one for one in listed if one.parent in pids and one.pid not in pids), None)
+def is_init(process: Process) -> bool:
+    """True for the first process of a host: PID 1 of a namespace directly below this machine's."""
+    try:
+        return nested_pids((PROC / str(process.pid) / "status").read_text(encoding="utf-8"))[1:] == [1]
+    except OSError:  # it has just ended
+        return False
+
+
+def nested_pids(status: str) -> list[int]:
+    """In: text of /proc/<pid>/status. Out: the process's PID here and in each namespace below (proc(5), NSpid)."""
+    lines = [line.split() for line in status.splitlines() if line.startswith("NSpid:")]
+    return [int(pid) for line in lines for pid in line[1:]]
 
 
 def age(process: Process) -> float:
@@ -74,15 +79,3 @@ def send(number: int, processes: Iterable[Process]) -> None:
 
 def kill(processes: Iterable[Process]) -> None:
     send(signal.SIGKILL, processes)
-
-
-def have_ended(processes: Iterable[Process], seconds: float) -> bool:
-    """Wait until none of these processes is left; False when the time is over first."""
-    deadline = time.monotonic() + seconds
-    remaining = list(processes)
-    while remaining and time.monotonic() < deadline:
-        now = {(process.pid, process.started) for process in table()}
-        remaining = [process for process in remaining if (process.pid, process.started) in now]
-        if remaining:
-            time.sleep(0.05)
-    return not remaining

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+import ssl as tls
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,13 +12,11 @@ import httpx2
 from rich.table import Table
 
 from lab import ssh
-from lab.commands import run
 from lab.errors import LabError
 from lab.layout import MASTER, Layout
 
 ADMIN = "admin"
 PASSWORD_FILE = "/etc/muster/secrets/MUSTER_ADMIN_PASSWORD"  # noqa: S105 - where it is, not what it is
-CERTIFICATE_FILE = "/etc/muster/tls/api.crt"
 
 Row = dict[str, Any]
 
@@ -44,14 +42,11 @@ class Api:
         return dict(answer.json()["data"])
 
 
-def connect(layout: Layout) -> Api:
-    """Fetch the admin's password and the certificate from the master, over SSH."""
-    master = ssh.command(layout, MASTER)
-    advice = "Has site.yml built the master? `muster lab up` does."
-    password = run(*master, "cat", PASSWORD_FILE, otherwise=advice).strip()
-    context = ssl.create_default_context(cadata=run(*master, "cat", CERTIFICATE_FILE, otherwise=advice))
-    client = httpx2.Client(verify=context, timeout=10, trust_env=False)
-    return Api(f"https://{layout.address(MASTER)}", password, client)
+def connect(layout: Layout, certificate: str) -> Api:
+    """The API with this certificate (PEM); the admin's password is fetched from the master."""
+    password = ssh.read(layout, MASTER, PASSWORD_FILE).strip()
+    context = tls.create_default_context(cadata=certificate)
+    return Api(layout.api_url, password, httpx2.Client(verify=context, timeout=10, trust_env=False))
 
 
 def wait_until_active(api: Api, expected: Collection[str], seconds: float) -> list[Row]:

@@ -51,6 +51,12 @@ def is_ready(layout: Layout, host: str) -> bool:
     return succeeds(*command(layout, host), "systemctl is-system-running --wait >/dev/null || true")
 
 
+def read(layout: Layout, host: str, path: str) -> str:
+    """The text of a file of a host."""
+    advice = f"{host} has no {path} yet, or is off: `muster lab up` builds it."
+    return run(*command(layout, host), "cat", path, otherwise=advice)
+
+
 def close_connections(layout: Layout) -> None:
     """End the connections that Ansible keeps open after a run."""
     for socket in layout.control_sockets.glob("*"):

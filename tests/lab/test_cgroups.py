@@ -30,10 +30,10 @@ JOINED = """\
 JOINED_CALLER = """\
 11:pids:/user.slice
 4:cpu,cpuacct:/user.slice
-1:name=systemd:/user.slice/session-3.scope
+1:name=systemd:/user.slice/user@0.service
 """
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
-V2_CALLER = "0::/user.slice/user-0.slice/session-3.scope\n"
+V2_CALLER = "0::/user.slice/user-0.slice/user@0.service\n"
 V2_CONTAINER = "30 23 0:26 /../../docker/abc /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
 V1_CONTAINER = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
 V1_CONTAINER_CALLER = "4:memory:/docker/abc/below\n"
@@ -58,7 +58,7 @@ V1_CONTAINER_CALLER = "4:memory:/docker/abc/below\n"
             JOINED,
             [
                 "cpu,cpuacct/user.slice/muster-lab-dev-m",
-                "systemd/user.slice/session-3.scope/muster-lab-dev-m",
+                "systemd/user.slice/user@0.service/muster-lab-dev-m",
             ],
         ),
         (V2_CALLER, V2, ["muster-lab-dev-m"]),
@@ -75,23 +75,41 @@ def test_a_host_has_one_cgroup_in_every_hierarchy(
 
 
 @pytest.mark.parametrize(
-    ("membership", "mountinfo", "expected"),
+    ("files", "expected"),
     [
         (
-            "6:freezer:/tools/muster-lab-dev-m\n0::/muster-lab-dev-m/init.scope\n",
-            MIXED,
-            "freezer/tools/muster-lab-dev-m/freezer.state",
+            ["systemd/host/cgroup.procs", "unified/host/cgroup.freeze", "freezer/host/freezer.state"],
+            "freezer.state",
         ),
-        ("0::/muster-lab-dev-m/payload/init.scope\n", V2, "muster-lab-dev-m/cgroup.freeze"),
+        (["v2/host/cgroup.freeze"], "cgroup.freeze"),
     ],
     ids=["v1 and v2", "v2"],
 )
-def test_the_freezer_holds_the_whole_host(membership: str, mountinfo: str, expected: str) -> None:
-    assert cgroups.freezer("dev-m", membership, mountinfo) == Path("/sys/fs/cgroup") / expected
+def test_the_freezer_of_v1_is_used_where_there_is_one(
+    tmp_path: Path, files: list[str], expected: str
+) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    found = cgroups.freezer([(tmp_path / file).parent for file in files])
+    assert found is not None
+    assert found.name == expected
 
 
-def test_a_process_outside_of_the_host_names_no_freezer() -> None:
-    assert cgroups.freezer("dev-m", MIXED_CALLER, MIXED) is None
+def test_without_cgroups_there_is_neither_freezer_nor_process(tmp_path: Path) -> None:
+    assert cgroups.freezer([tmp_path / "gone"]) is None
+    assert cgroups.members([tmp_path / "gone"]) == set()
+
+
+def test_processes_are_found_wherever_the_hosts_systemd_has_put_them(tmp_path: Path) -> None:
+    for path, pids in {
+        "host": "",
+        "host/init.scope": "12\n",
+        "host/system.slice/ssh.service": "30\n31\n",
+    }.items():
+        (tmp_path / path).mkdir(parents=True, exist_ok=True)
+        (tmp_path / path / "cgroup.procs").write_text(pids)
+    assert cgroups.members([tmp_path / "gone", tmp_path / "host"]) == {12, 30, 31}
 
 
 @pytest.mark.parametrize(

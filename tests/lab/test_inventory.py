@@ -51,3 +51,9 @@ def test_ansible_reads_it_and_keeps_host_key_checking_on(layout: Layout) -> None
         "k3s_binary_file": "/cache/k3s",
         "k3s_binary_version": "v0.0.0-stand-in",
     }
+
+
+def test_the_k3s_of_an_earlier_up_is_remembered(layout: Layout) -> None:
+    assert inventory.earlier_binary(layout) is None
+    inventory.write(layout, STAND_IN)
+    assert inventory.earlier_binary(layout) == Path("/cache/k3s")

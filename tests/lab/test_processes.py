@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from lab import processes
 from lab.processes import Process
@@ -21,12 +24,11 @@ def process(pid: int, parent: int, *argv: str) -> Process:
 
 POWER = process(10, 1, "/usr/bin/python", "-P", "-m", "lab.power", "dev", "worker1")
 CONTAINER = process(11, 10, *NSPAWN)
-INIT = process(12, 11, "/usr/lib/systemd/systemd")
 TABLE = [
     process(1, 0, "/sbin/init"),
     POWER,
     CONTAINER,
-    INIT,
+    process(12, 11, "/usr/lib/systemd/systemd"),
     process(13, 12, "/lib/systemd/systemd-journald"),
     process(20, 1, *OF_WORKER10),
     process(21, 20, "/usr/lib/systemd/systemd"),
@@ -35,19 +37,27 @@ TABLE = [
 ]
 
 
-def test_a_host_is_its_power_supply_its_container_and_its_init() -> None:
+def test_a_hosts_power_supply_and_container_are_told_from_those_of_others() -> None:
     assert processes.powers(TABLE, "dev", "worker1") == [POWER]
     assert processes.containers(TABLE, ROOT) == [CONTAINER]
-    assert processes.init(TABLE, ROOT) == INIT
 
 
-def test_a_host_that_is_just_starting_has_no_init_yet() -> None:
-    starting = [POWER, CONTAINER, process(12, 11, *NSPAWN)]
-    assert processes.init(starting, ROOT) is None
+@pytest.mark.parametrize(
+    ("line", "pids"),
+    [
+        ("NSpid:\t24310\t1\n", [24310, 1]),  # the first process of a host
+        ("NSpid:\t24400\t97\t1\n", [24400, 97, 1]),  # the first process of a pod in a host
+        ("NSpid:\t1\n", [1]),  # of the machine
+        ("", []),  # a kernel without namespaces
+    ],
+)
+def test_the_pids_of_a_process_are_read_outermost_first(line: str, pids: list[int]) -> None:
+    assert processes.nested_pids(f"Name:\tsystemd\nTgid:\t24310\n{line}Threads:\t1\n") == pids
 
 
-def test_a_host_is_known_when_its_power_supply_has_been_killed() -> None:
-    assert processes.init([process(11, 1, *NSPAWN), INIT], ROOT) == INIT
+def test_no_process_of_this_machine_is_the_first_of_a_host() -> None:
+    this = next(one for one in processes.table() if one.pid == os.getpid())
+    assert not processes.is_init(this)
 
 
 def test_the_process_table_shows_this_process() -> None:
@@ -56,12 +66,12 @@ def test_the_process_table_shows_this_process() -> None:
     assert 0 < processes.age(found) < 3600
 
 
-def test_a_killed_process_has_ended_and_a_living_one_has_not() -> None:
+def test_a_killed_process_has_ended_and_killing_it_again_does_no_harm() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     listed = [one for one in processes.table() if one.pid == child.pid]
     assert len(listed) == 1
-    assert not processes.have_ended(listed, 0.2)
     processes.kill(listed)
-    assert processes.have_ended(listed, 5)
+    child.communicate(timeout=5)
+    assert child.returncode == -signal.SIGKILL
+    assert [one for one in processes.table() if one.pid == child.pid] == []
     processes.kill(listed)
-    child.communicate()
