@@ -27,7 +27,7 @@ from control_api.workers import store
 from control_api.workers.beat_store import beat_store
 from control_api.workers.credentials import Credentials
 from control_api.workers.heartbeats import Heartbeats
-from control_api.workers.monitor import Caution, Monitor
+from control_api.workers.monitor import Caution, Monitor, tell
 from control_api.workers.registry import Doors
 from control_api.workers.routes import router as workers_router
 
@@ -65,9 +65,9 @@ def create_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=lifespan,
-        max_body_size=http.MAX_BODY,
     )
     api.state.service = service
+    api.add_middleware(http.BodyLimit)
     api.add_middleware(http.RequestId)
     http.install(api)
     api.include_router(identity_router)
@@ -79,9 +79,7 @@ def create_app(
         record=_recorder(service),
         failure=http.failure,
         credentials=service.doors.credentials,
-        rules=settings.rules,
         interval_seconds=settings.heartbeat_seconds,
-        clock=clock,
     )
     return beats
 
@@ -154,7 +152,8 @@ def _recorder(service: Service) -> Callable[[Sequence[UUID]], Awaitable[Sequence
     def write(worker_ids: Sequence[UUID]) -> Sequence[None]:
         with service.database.transaction() as session:
             at = store.moment(session, service.clock(), service.settings.rules)
-            store.record_changes(session, at, actor="worker", only=worker_ids)
+            changes = store.record_changes(session, at, actor="worker", only=worker_ids)
+        tell(changes)
         return [None] * len(worker_ids)
 
     async def record(worker_ids: Sequence[UUID]) -> Sequence[None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +37,7 @@ from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable
 MIGRATION_LOCK = 0x6D757374_0001
 MONITOR_LOCK = 0x6D757374_0002
 TIMEOUTS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
+SQLITE_BUSY = re.compile("locked|busy|unable to open|disk|readonly|full")
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
 
 
@@ -95,6 +98,7 @@ class Database:
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self._reader = self.engine.execution_options(muster_begin="BEGIN")
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -105,8 +109,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that only reads; on SQLite it waits for nobody. Raises DatabaseUnavailable."""
-        engine = self.engine.execution_options(muster_begin="BEGIN") if self.is_sqlite else self.engine
-        with _unavailable(), Session(engine, expire_on_commit=False) as session, session.begin():
+        with _unavailable(), Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
     def ping(self) -> None:
@@ -164,14 +167,21 @@ class Leadership:
             ):
                 yield session
         except DatabaseUnavailable:
-            self.release()
+            self._drop()
             raise
 
     def release(self) -> None:
-        """Stop leading; safe to call twice."""
+        """Stop leading, so that another process may at once; safe to call twice."""
+        if self._connection is not None and not self._database.is_sqlite:
+            with suppress(*UNAVAILABLE), self._connection.begin():
+                self._connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MONITOR_LOCK})
+        self._drop()
+
+    def _drop(self) -> None:
+        """Throw the connection away and ask nothing of it: the lock ends with it."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.invalidate()  # closes the server side too, and the lock with it
+            connection.invalidate()
             connection.close()
 
 
@@ -219,7 +229,15 @@ def _unavailable() -> Iterator[None]:
     try:
         yield
     except UNAVAILABLE as exc:
+        if _is_fault_of_ours(exc):
+            raise
         raise DatabaseUnavailable from exc
+
+
+def _is_fault_of_ours(exc: Exception) -> bool:
+    """Say whether SQLite complains of a statement; it does so with the class that also means a locked file."""
+    cause = getattr(exc, "orig", None)
+    return isinstance(cause, sqlite3.OperationalError) and not SQLITE_BUSY.search(str(cause))
 
 
 def _postgresql_engine(url: URL) -> Engine:

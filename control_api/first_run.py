@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 NAMES = (
@@ -17,12 +18,15 @@ NAMES = (
 FILE = "secrets.env"
 
 
-def secrets_in(directory: Path) -> dict[str, str]:
-    """Return the secrets kept in `directory`; generate, keep and show them once when there are none yet."""
+def secrets_in(directory: Path, *, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the secrets kept in `directory`; generate, keep and show them once when there are none yet.
+
+    given: the environment, whose values win and are not shown.
+    """
     path = directory / FILE
     if not path.exists():
         _write(path, {name: secrets.token_urlsafe(32 if "SECRET" in name else 18) for name in NAMES})
-        _show(path)
+        _show(path, given)
     return _read(path)
 
 
@@ -46,11 +50,11 @@ def _write(path: Path, values: dict[str, str]) -> None:
         draft.unlink()
 
 
-def _show(path: Path) -> None:
-    values = _read(path)
+def _show(path: Path, given: Mapping[str, str]) -> None:
+    values = {**_read(path), **dict.fromkeys(given, "(from the environment)")}
+    admin = given.get("MUSTER_ADMIN_USERNAME", "admin")
     sys.stderr.write(
-        "First start. This is shown once; it stays readable for you in "
-        f"{path}.\n"
-        f"  admin login         admin / {values['MUSTER_ADMIN_PASSWORD']}\n"
+        f"First start. This is shown once; you find it again in {path}.\n"
+        f"  admin login         {admin} / {values['MUSTER_ADMIN_PASSWORD']}\n"
         f"  registration token  {values['WORKER_REGISTRATION_TOKEN']}\n"
     )

@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
 
 def run(app: Any, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT. Raises BadSettings when the service cannot start."""
+    listening = _listen(host, port)
     server = Server(
         uvicorn.Config(
             app,
@@ -51,7 +52,20 @@ def run(app: Any, host: str, port: int) -> None:
             timeout_graceful_shutdown=GRACEFUL,
         )
     )
-    server.run()
+    server.run(sockets=[listening])
     if not server.started:
-        msg = f"The service could not start on {host}:{port}; the lines above say why."
+        msg = "The service could not start; the lines above say why."
         raise BadSettings(msg)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything else is begun."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as exc:
+        msg = f"The service cannot listen on {host}:{port}: {exc.strerror}."
+        raise BadSettings(msg) from exc
+    return listening

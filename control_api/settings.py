@@ -188,7 +188,7 @@ def _sqlite_url() -> str:
 
 
 def _embedded_values() -> dict[str, str]:
-    return {"DATABASE_URL": _sqlite_url(), **first_run.secrets_in(state_directory())}
+    return {"DATABASE_URL": _sqlite_url(), **first_run.secrets_in(state_directory(), given=os.environ)}
 
 
 def _load(kind: type[Loaded], defaults: dict[str, str]) -> Loaded:

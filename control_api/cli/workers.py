@@ -41,10 +41,11 @@ def list_workers(
     if as_json:
         print(json.dumps(workers, indent=2))
     else:
-        _print_table(workers)
+        print_table(workers)
 
 
-def _print_table(workers: list[dict[str, Any]]) -> None:
+def print_table(workers: list[dict[str, Any]]) -> None:
+    """Print a line a worker."""
     from rich.console import Console
     from rich.table import Table
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import psycopg
+import structlog
 from psycopg.rows import TupleRow
 from sqlalchemy import bindparam, case, func, select, update
 
@@ -25,6 +27,7 @@ from control_api.workers.lifecycle import Intent, Status
 from control_api.workers.models import Heartbeat, Worker
 
 ATTEMPTS = 3
+log = structlog.get_logger()
 PATIENCE = 10.0  # seconds for one batch, connecting included
 
 
@@ -53,6 +56,12 @@ class Stored(NamedTuple):
 
 
 Outcome = Stored | type[MusterError]
+
+
+@cache
+def _stored(intent: str, recorded: str, ever_ready: bool, node_ready: bool) -> Stored:
+    """Return the one object for these few words, since making enums of them costs more than the lookup."""
+    return Stored(Intent(intent), Status(recorded), ever_ready, node_ready)
 
 
 class BeatStore(Protocol):
@@ -130,6 +139,7 @@ class PostgresBeats:
         self._conninfo = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._clock = clock
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
+        self._answers = True
 
     async def write(self, beats: Sequence[Beat]) -> list[Outcome]:
         """Commit the batch, again after a deadlock; a connection that fails is thrown away."""
@@ -140,6 +150,7 @@ class PostgresBeats:
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 continue
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as exc:
+                self._tell(answers=False, reason=type(exc).__name__)
                 await self.close()
                 raise DatabaseUnavailable from exc
         raise DatabaseUnavailable
@@ -149,6 +160,12 @@ class PostgresBeats:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+    def _tell(self, *, answers: bool, reason: str = "") -> None:
+        """Log only a change: a database that is away would be a line a batch."""
+        if answers != self._answers:
+            log.warning("heartbeats: stored again" if answers else "heartbeats: not stored", reason=reason)
+        self._answers = answers
 
     async def _connected(self) -> psycopg.AsyncConnection[TupleRow]:
         if self._connection is None or self._connection.closed:
@@ -162,13 +179,12 @@ class PostgresBeats:
     ) -> list[Outcome]:
         columns = dict(zip(Beat._fields, map(list, zip(*beats, strict=True)), strict=True))
         cursor = await connection.execute(POSTGRES_WRITE, {**columns, "now": self._clock()}, binary=True)
-        stored: dict[UUID, Outcome] = {
-            row[0]: Stored(Intent(row[1]), Status(row[2]), row[3], row[4]) for row in await cursor.fetchall()
-        }
+        stored: dict[UUID, Outcome] = {row[0]: _stored(*row[1:]) for row in await cursor.fetchall()}
         if len(stored) < len(beats):
             stored |= await self._refusals(
                 connection, [beat for beat in beats if beat.worker_id not in stored]
             )
+        self._tell(answers=True)
         return [stored[beat.worker_id] for beat in beats]
 
     async def _refusals(

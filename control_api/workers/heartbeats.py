@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -43,9 +44,7 @@ class Heartbeats:
         record: Callable[[Sequence[UUID]], Awaitable[Sequence[None]]],
         failure: Callable[[MusterError], Answer],
         credentials: Credentials,
-        rules: Rules,
         interval_seconds: int,
-        clock: Callable[[], datetime],
     ) -> None:
         """Take heartbeats for `app`.
 
@@ -55,9 +54,7 @@ class Heartbeats:
         self._store = store
         self._failure = failure
         self._credentials = credentials
-        self._rules = rules
         self._interval = interval_seconds
-        self._clock = clock
         self._beats: GroupCommit[Beat, Outcome] = GroupCommit(store.write, lambda beat: beat.worker_id)
         self._changes: GroupCommit[UUID, None] = GroupCommit(record, lambda worker_id: worker_id, patience=0)
 
@@ -92,32 +89,23 @@ class Heartbeats:
         outcome = await self._beats.submit(beat)
         if not isinstance(outcome, Stored):
             raise outcome
-        status = self._status(outcome)
+        status = _status(outcome)
         if status is not outcome.recorded:
             await self._record(claim.worker_id)
-        renewed = self._credentials.issue(claim.worker_id, claim.epoch) if claim.outdated else None
-        return 200, _received(self._interval, status, renewed), []
+        if claim.outdated:
+            renewed = self._credentials.issue(claim.worker_id, claim.epoch)
+            data = {"nextInSeconds": self._interval, "status": status, "credential": renewed}
+            return 200, _body_of(data), []
+        return 200, _received(self._interval, status), []
 
     def _authenticate(self, path_id: str, headers: list[tuple[bytes, bytes]]) -> Claim:
         for name, value in headers:
             if name == b"authorization" and value[:7].lower() == b"bearer ":
-                claim = self._credentials.check(value[7:].strip().decode("latin-1"))
-                if claim is not None and str(claim.worker_id) == path_id:
+                credential = value[7:].strip().decode("latin-1")
+                claim = self._credentials.check(credential)
+                if claim is not None and credential.startswith(f"{path_id}."):
                     return claim
         raise InvalidCredential
-
-    def _status(self, stored: Stored) -> Status:
-        now = self._clock()
-        health = lifecycle.health(
-            recorded=stored.recorded,
-            ever_ready=stored.ever_ready,
-            left=False,
-            node_ready=stored.node_ready,
-            registered_at=now,
-            last_heartbeat_at=now,
-            at=Moment(now, self._rules),
-        )
-        return lifecycle.status(stored.intent, health)
 
     async def _record(self, worker_id: UUID) -> None:
         try:
@@ -126,6 +114,22 @@ class Heartbeats:
             MusterError
         ) as exc:  # the heartbeat is stored; the monitor records the change with its next tick
             log.warning("change of status not recorded yet", worker=str(worker_id), reason=type(exc).__name__)
+
+
+@cache
+def _status(stored: Stored) -> Status:
+    """Return the status of a worker that is heard at this very moment, so that no clock decides."""
+    at = Moment(datetime.max.replace(tzinfo=UTC), Rules())
+    health = lifecycle.health(
+        recorded=stored.recorded,
+        ever_ready=stored.ever_ready,
+        left=False,
+        node_ready=stored.node_ready,
+        registered_at=at.now,
+        last_heartbeat_at=at.now,
+        at=at,
+    )
+    return lifecycle.status(stored.intent, health)
 
 
 def _beat(claim: Claim, body: bytes) -> Beat:
@@ -165,10 +169,12 @@ async def _body(receive: Receive) -> bytes:
             return body
 
 
-def _received(interval: int, status: Status, credential: str | None) -> bytes:
-    data: dict[str, Any] = {"nextInSeconds": interval, "status": status}
-    if credential is not None:
-        data["credential"] = credential
+@cache
+def _received(interval: int, status: Status) -> bytes:
+    return _body_of({"nextInSeconds": interval, "status": status})
+
+
+def _body_of(data: dict[str, Any]) -> bytes:
     body: str = json.dumps({"success": True, "message": "Heartbeat received", "data": data})
     return body.encode()
 

@@ -152,7 +152,7 @@ class Monitor:
         for note in memory.notes:
             grace_until = memory.grace_until.isoformat()
             log.warning(f"monitor: {note}", live=counted.live, late=counted.late, grace_until=grace_until)
-        _tell(changes)
+        tell(changes)
         return list(memory.notes)
 
     def _run(self) -> None:
@@ -170,8 +170,8 @@ class Monitor:
         self._alive()
 
 
-def _tell(changes: list[dict[str, Any]]) -> None:
-    """Log the changes of one look: a line a kind, since a whole site may fall silent at once."""
+def tell(changes: list[dict[str, Any]]) -> None:
+    """Log changes of status: a line a kind, since a whole site may fall silent at once."""
     kinds: dict[tuple[Status, Status], list[str]] = {}
     for change in changes:
         kinds.setdefault((change["from_status"], change["to_status"]), []).append(str(change["worker_id"]))

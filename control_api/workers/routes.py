@@ -69,6 +69,13 @@ def register(
     )
 
 
+@router.patch("/workers/{worker_id}/heartbeat")
+def heartbeat(worker_id: UUID, token: BearerToken, report: wire.HeartbeatReport) -> Success[wire.Received]:
+    """Send a heartbeat, with the worker's credential. Every field may be left out."""
+    # Written down for the documentation only: workers/heartbeats.py answers in front of the application.
+    raise NotImplementedError
+
+
 @router.post("/workers/{worker_id}/leave")
 def leave(
     worker_id: UUID, token: BearerToken, service: Wired, now: Now, goodbye: wire.Goodbye | None = None
@@ -80,6 +87,7 @@ def leave(
     with service.database.transaction() as session:
         at = store.moment(session, now, service.settings.rules)
         worker = registry.leave(session, claim, goodbye.reason if goodbye else None, at)
+    log.info("worker said goodbye", worker=str(worker_id), hostname=worker.hostname)
     return success("Goodbye noted", wire.Left(status=worker.status))
 
 

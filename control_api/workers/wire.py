@@ -203,6 +203,14 @@ class Registered(Wire):
     heartbeat: HeartbeatTarget
 
 
+class Received(Wire):
+    """The answer to a heartbeat; a credential comes with it when the old one is to be replaced."""
+
+    next_in_seconds: int
+    status: Status
+    credential: str | None = None
+
+
 class Left(Wire):
     """The answer to a goodbye."""
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from control_api import schema
 from control_api.db import Database
-from tests.control_api.servers import PostgreSQL, start_postgresql
+from tests.control_api.servers import PostgreSQL, memory, start_postgresql
 from tests.control_api.world import SETTINGS, Api, Clock, make_settings, running_api
 
 numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_log() -> None:
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest.fixture
@@ -58,10 +66,11 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
-    path = tmp_path / "muster.db"
-    shutil.copy(sqlite_template, path)
-    return f"sqlite:///{path}"
+def sqlite_url(sqlite_template: Path) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="muster-test-sqlite-", dir=memory()) as directory:
+        path = Path(directory) / "muster.db"
+        shutil.copy(sqlite_template, path)
+        yield f"sqlite:///{path}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import subprocess
@@ -58,14 +57,19 @@ class PostgreSQL:
         shutil.rmtree(self.directory)
 
 
+def memory() -> str | None:
+    """Return a directory in memory where there is one: the tests commit thousands of times."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def start_postgresql() -> PostgreSQL:
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("this machine has no PostgreSQL server (apt-get install postgresql)")
-    directory = Path(tempfile.mkdtemp(prefix="muster-test-pg-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="muster-test-pg-", dir=memory()))
     if os.getuid() == 0:
         shutil.chown(directory, "postgres", "postgres")
-    server = PostgreSQL(directory, Path(found[-1]).parent)
+    server = PostgreSQL(directory, found[-1].parent)
     server.run(
         "initdb", "-D", str(directory / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"
     )

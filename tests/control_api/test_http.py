@@ -78,11 +78,25 @@ async def test_a_body_over_64_kib_is_refused(sqlite_api: Api) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "BODY_TOO_LARGE")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b'"x"'])
-async def test_a_body_that_is_no_object_is_a_422(sqlite_api: Api, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 422, "INVALID_REQUEST"),
+        (b"{", 422, "INVALID_REQUEST"),
+        (b"[]", 422, "INVALID_REQUEST"),
+        (b"null", 422, "INVALID_REQUEST"),
+        (b'"x"', 422, "INVALID_REQUEST"),
+        (b"\xff", 400, "BAD_REQUEST"),
+        (b"[" * 60_000, 400, "BAD_REQUEST"),
+        (b'{"cpuCores": ' + b"9" * 5000 + b"}", 400, "BAD_REQUEST"),
+    ],
+)
+async def test_a_body_that_is_no_object_is_refused(
+    sqlite_api: Api, body: bytes, status: int, code: str
+) -> None:
     headers = {"Content-Type": "application/json"}
     answer = await sqlite_api.client.post("/api/workers/register", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "INVALID_REQUEST")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 async def test_every_answer_carries_a_request_id(sqlite_api: Api) -> None:
@@ -119,6 +133,7 @@ def test_a_role_covers_those_before_it() -> None:
 async def test_the_documentation_is_there(sqlite_api: Api) -> None:
     schema = (await sqlite_api.client.get("/api/openapi.json")).json()
     assert "/api/workers/register" in schema["paths"]
+    assert "patch" in schema["paths"]["/api/workers/{worker_id}/heartbeat"]
     assert (await sqlite_api.client.get("/api/docs")).status_code == 200
 
 

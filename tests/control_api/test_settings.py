@@ -10,7 +10,7 @@ import pytest
 
 from control_api import first_run, settings
 from control_api.errors import BadSettings
-from tests.control_api.world import SETTINGS, make_settings
+from tests.control_api.world import PASSWORD, SETTINGS, make_settings
 
 PRODUCTION = {**SETTINGS, "DATABASE_URL": "postgresql://muster:x@127.0.0.1/muster"}
 
@@ -170,6 +170,17 @@ def test_with_nothing_configured_secrets_are_made_once_and_shown_once(
     assert first.database_url.get_secret_value() == f"sqlite:///{state / 'muster.db'}"
 
 
+def test_what_the_environment_gives_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, state: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_ADMIN_USERNAME", "root")
+    monkeypatch.setenv("MUSTER_ADMIN_PASSWORD", PASSWORD)
+    assert settings.load().admin_password.get_secret_value() == PASSWORD
+    shown = capfd.readouterr().err
+    assert "root / (from the environment)" in shown
+    assert PASSWORD not in shown
+
+
 def test_the_file_of_the_secrets_is_its_owners_alone(state: Path) -> None:
     settings.load()
     assert stat.S_IMODE((state / first_run.FILE).stat().st_mode) == 0o600
@@ -181,7 +192,7 @@ def test_every_installation_has_secrets_of_its_own(monkeypatch: pytest.MonkeyPat
     made = set()
     for number in range(3):
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / str(number)))
-        made |= set(first_run.secrets_in(settings.state_directory()).values())
+        made |= set(first_run.secrets_in(settings.state_directory(), given={}).values())
     assert len(made) == 3 * len(first_run.NAMES)
 
 

@@ -104,11 +104,13 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, clock: Clock, cluster: Cluster | None = None) -> AsyncIterator[Api]:
+async def running_api(
+    settings: Settings, clock: Clock, cluster: Cluster | None = None, peer: str = "127.0.0.1"
+) -> AsyncIterator[Api]:
     app = create_app(settings, clock=clock, cluster=cluster)
     service: Service = app.app.state.service  # type: ignore[attr-defined]
     app.start()
-    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False, client=(peer, 50000))
     async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:
         yield Api(client, service, clock)
     await app.close()

@@ -41,8 +41,8 @@ def test_deleting_a_token_that_is_gone_is_fine(cluster: Kubernetes) -> None:
     cluster.delete("nobody")
 
 
-def kubeconfig_of(server: Server, path: Path, **cluster: object) -> Path:
-    config = yaml.safe_load(server.kubeconfig.read_text())
+def kubeconfig_of(machine: Server, path: Path, **cluster: object) -> Path:
+    config = yaml.safe_load(machine.kubeconfig.read_text())
     config["clusters"][0]["cluster"].update(cluster)
     path.write_text(yaml.safe_dump(config))
     return path

@@ -17,10 +17,22 @@ from tests.control_api.world import PASSWORD, SETTINGS, START, Api, Clock, beare
 LOGIN = {"username": "admin", "password": PASSWORD}
 
 
-@pytest.fixture(autouse=True)
-def _first_admin(api: Api) -> None:
+@pytest.fixture
+def api(api: Api) -> Api:
+    """The API with its first administrator, on both databases."""
+    return with_admin(api)
+
+
+@pytest.fixture
+def sqlite_api(sqlite_api: Api) -> Api:
+    """The same where the database makes no difference."""
+    return with_admin(sqlite_api)
+
+
+def with_admin(api: Api) -> Api:
     with api.service.database.transaction() as session:
         assert accounts.ensure_first_admin(session, "admin", PASSWORD, START)
+    return api
 
 
 async def test_the_first_admin_logs_in(api: Api) -> None:
@@ -41,8 +53,8 @@ def test_the_first_admin_is_made_once(api: Api) -> None:
         assert session.scalar(select(func.count()).select_from(User)) == 1
 
 
-def test_a_password_is_stored_as_an_argon2_hash(api: Api) -> None:
-    with api.service.database.reading() as session:
+def test_a_password_is_stored_as_an_argon2_hash(sqlite_api: Api) -> None:
+    with sqlite_api.service.database.reading() as session:
         stored = session.scalars(select(User.password_hash)).one()
     assert stored.startswith("$argon2id$")
     assert PASSWORD not in stored
@@ -58,9 +70,9 @@ def test_a_password_is_stored_as_an_argon2_hash(api: Api) -> None:
     ],
 )
 async def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(
-    api: Api, attempt: dict[str, str]
+    sqlite_api: Api, attempt: dict[str, str]
 ) -> None:
-    answer = await api.client.post("/api/auth/login", json=attempt)
+    answer = await sqlite_api.client.post("/api/auth/login", json=attempt)
     assert (answer.status_code, answer.json()) == (
         401,
         {
@@ -83,39 +95,45 @@ async def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(
         ({**LOGIN, "role": "admin"}, "role"),
     ],
 )
-async def test_a_bad_login_names_its_field(api: Api, body: dict[str, str], field: str) -> None:
-    answer = await api.client.post("/api/auth/login", json=body)
+async def test_a_bad_login_names_its_field(sqlite_api: Api, body: dict[str, str], field: str) -> None:
+    answer = await sqlite_api.client.post("/api/auth/login", json=body)
     assert answer.status_code == 422
     assert [detail["field"] for detail in answer.json()["error"]["details"]] == [field]
 
 
-async def test_who_guesses_has_to_wait(api: Api) -> None:
+async def test_who_guesses_has_to_wait(sqlite_api: Api) -> None:
     guess = {"username": "nobody", "password": "x"}
-    statuses = [(await api.client.post("/api/auth/login", json=guess)).status_code for _ in range(11)]
+    statuses = [(await sqlite_api.client.post("/api/auth/login", json=guess)).status_code for _ in range(11)]
     assert statuses == [401] * 10 + [429]
-    blocked = await api.client.post("/api/auth/login", json=LOGIN)
+    blocked = await sqlite_api.client.post("/api/auth/login", json=LOGIN)
     assert (blocked.status_code, blocked.headers["retry-after"]) == (429, "60")
 
 
-async def test_tokens_expire(api: Api, clock: Clock) -> None:
-    data = (await api.client.post("/api/auth/login", json=LOGIN)).json()["data"]
+async def test_tokens_expire(sqlite_api: Api, clock: Clock) -> None:
+    data = (await sqlite_api.client.post("/api/auth/login", json=LOGIN)).json()["data"]
     clock.advance(timedelta(hours=24).total_seconds() - 1)
-    assert (await api.client.get("/api/workers", headers=bearer(data["accessToken"]))).status_code == 200
+    assert (
+        await sqlite_api.client.get("/api/workers", headers=bearer(data["accessToken"]))
+    ).status_code == 200
     clock.advance(1)
-    assert (await api.client.get("/api/workers", headers=bearer(data["accessToken"]))).status_code == 401
-    renewed = await api.client.post("/api/auth/refresh", json={"refreshToken": data["refreshToken"]})
+    assert (
+        await sqlite_api.client.get("/api/workers", headers=bearer(data["accessToken"]))
+    ).status_code == 401
+    renewed = await sqlite_api.client.post("/api/auth/refresh", json={"refreshToken": data["refreshToken"]})
     fresh = renewed.json()["data"]["accessToken"]
-    assert (await api.client.get("/api/workers", headers=bearer(fresh))).status_code == 200
+    assert (await sqlite_api.client.get("/api/workers", headers=bearer(fresh))).status_code == 200
     clock.advance(timedelta(days=7).total_seconds())
-    stale = await api.client.post("/api/auth/refresh", json={"refreshToken": data["refreshToken"]})
+    stale = await sqlite_api.client.post("/api/auth/refresh", json={"refreshToken": data["refreshToken"]})
     assert stale.status_code == 401
 
 
-async def test_a_token_of_one_kind_is_not_one_of_the_other(api: Api) -> None:
-    data = (await api.client.post("/api/auth/login", json=LOGIN)).json()["data"]
-    wrong = await api.client.post("/api/auth/refresh", json={"refreshToken": data["accessToken"]})
+async def test_a_token_of_one_kind_is_not_one_of_the_other(sqlite_api: Api) -> None:
+    data = (await sqlite_api.client.post("/api/auth/login", json=LOGIN)).json()["data"]
+    wrong = await sqlite_api.client.post("/api/auth/refresh", json={"refreshToken": data["accessToken"]})
     assert wrong.status_code == 401
-    assert (await api.client.get("/api/workers", headers=bearer(data["refreshToken"]))).status_code == 401
+    assert (
+        await sqlite_api.client.get("/api/workers", headers=bearer(data["refreshToken"]))
+    ).status_code == 401
 
 
 async def test_a_user_that_is_gone_is_nobody(api: Api) -> None:
@@ -127,7 +145,7 @@ async def test_a_user_that_is_gone_is_nobody(api: Api) -> None:
     assert refresh.status_code == 401
 
 
-async def test_forged_tokens_are_refused(api: Api, clock: Clock) -> None:
+async def test_forged_tokens_are_refused(sqlite_api: Api, clock: Clock) -> None:
     caller = Caller(uuid4(), "admin", Role.ADMIN)
     other_secret = Tokens("access", "x" * 32, timedelta(hours=1)).issue(caller, clock())
     other_kind = Tokens("refresh", SETTINGS["JWT_SECRET"], timedelta(hours=1)).issue(caller, clock())
@@ -136,4 +154,4 @@ async def test_forged_tokens_are_refused(api: Api, clock: Clock) -> None:
     )
     unsigned = f"eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{body}."
     for token in (other_secret, other_kind, unsigned, f"{head}.{body}.", f"{head}.{body}.AAAA", "..", "x"):
-        assert (await api.client.get("/api/workers", headers=bearer(token))).status_code == 401, token
+        assert (await sqlite_api.client.get("/api/workers", headers=bearer(token))).status_code == 401, token

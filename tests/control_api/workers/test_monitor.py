@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -363,11 +365,35 @@ def test_every_look_is_written_down(database: Database, monitor: Monitor, clock:
 
 
 def test_the_loop_is_alive_while_it_looks(database: Database, monitor: Monitor, clock: Clock) -> None:
-    assert not monitor.is_alive
+    seen = [monitor.is_alive]
     monitor.start()
-    assert monitor.is_alive
+    seen.append(monitor.is_alive)
     clock.advance(16)
-    assert not monitor.is_alive
+    seen.append(monitor.is_alive)
+    assert seen == [False, True, False]
+
+
+def test_a_heartbeat_that_is_just_being_stored_is_not_overruled(postgresql_url: str, clock: Clock) -> None:
+    """The monitor has seen the old heartbeat; it waits for the new one and judges by that."""
+    database = Database(postgresql_url)
+    with database.transaction() as session:
+        worker_id = add(session, "w1")
+    monitor = make_monitor(database, clock)
+    monitor.tick()
+    tick(monitor, clock, 90)
+    clock.advance(5)
+    with psycopg.connect(postgresql_url) as beat, ThreadPoolExecutor(1) as pool:
+        beat.execute("UPDATE heartbeats SET received_at = %s", [clock()])
+        look = pool.submit(monitor.tick)
+        time.sleep(0.3)
+        waits = not look.done()
+        beat.commit()
+        look.result(timeout=10)
+    assert waits
+    assert recorded(database, worker_id) is Status.ACTIVE
+    assert changes(database) == []
+    monitor.stop()
+    database.close()
 
 
 def test_one_of_two_processes_leads(postgresql_url: str, clock: Clock) -> None:

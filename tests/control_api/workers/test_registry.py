@@ -21,7 +21,17 @@ from control_api.workers.lifecycle import Intent, Moment, Rules, Status
 from control_api.workers.models import Heartbeat, Transition, Worker
 from control_api.workers.registry import Doors, Entry
 from control_api.workers.wire import Registration
-from tests.control_api.world import SETTINGS, START, TOKEN, Api, bearer, registration
+from tests.control_api.world import (
+    SETTINGS,
+    START,
+    TOKEN,
+    Api,
+    Clock,
+    bearer,
+    make_settings,
+    registration,
+    running_api,
+)
 
 MACHINE = "0123456789abcdef0123456789abcdef"
 OTHER = "fedcba9876543210fedcba9876543210"
@@ -203,6 +213,13 @@ async def test_the_peers_address_is_noted_beside_the_claimed_one(api: Api) -> No
     with api.service.database.reading() as session:
         worker = session.scalars(select(Worker)).one()
     assert (worker.ip_address, worker.observed_address) == ("198.51.100.7", "127.0.0.1")
+
+
+async def test_a_made_up_address_of_a_proxy_is_no_address(database_url: str, clock: Clock) -> None:
+    async with running_api(make_settings(database_url), clock, peer="x" * 100) as api:
+        await api.register()
+        with api.service.database.reading() as session:
+            assert session.scalars(select(Worker.observed_address)).all() == [None]
 
 
 # ---- simultaneous registrations

@@ -41,15 +41,12 @@ def add(session: Session, hostname: str, **values: Any) -> UUID:
     of_beat = {"worker_id": worker_id, "seq": 0, "node_ready": True, "joined_at": START, "received_at": START}
     for name, value in values.items():
         (of_beat if name in Heartbeat.__table__.columns else of_worker)[name] = value
-    session.add(Worker(**of_worker))
-    session.flush()
-    session.add(Heartbeat(**of_beat))
-    session.flush()
+    session.add_all([Worker(**of_worker), Heartbeat(**of_beat)])
     return worker_id
 
 
 def statuses(session: Session) -> dict[str, Status]:
-    return {name: status for name, status in session.execute(select(Worker.hostname, Worker.status))}
+    return dict(row for row in session.execute(select(Worker.hostname, Worker.status)))
 
 
 def ago(seconds: float) -> datetime:

@@ -1,0 +1,263 @@
+"""`muster serve` as a process: started in an empty directory, stopped, killed, started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.control_api.servers import PostgreSQL
+from tests.control_api.world import PASSWORD, SETTINGS, TOKEN, bearer, registration
+
+MUSTER = [sys.executable, "-m", "control_api.cli"]
+ROOT = Path(__file__).parents[3]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """One installation: an empty directory, and the process that serves from it."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "XDG_STATE_HOME": str(directory),
+            "PORT": str(self.port),
+            **environment,
+        }
+        self.process: subprocess.Popen[str] | None = None
+        self.log = ""
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run another command with the same environment, to its end."""
+        return subprocess.run(
+            [*MUSTER, *arguments],
+            env={**self.environment, **environment},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def start(self) -> Service:
+        output = self.directory / "output"
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                [*MUSTER, "serve"],
+                env=self.environment,
+                cwd=self.directory,
+                stdout=file,
+                stderr=file,
+                text=True,
+            )
+        wait_until(lambda: '"ready"' in output.read_text() or self.process_ended(), 20)
+        self.log = output.read_text()
+        assert self.process.poll() is None, self.log
+        return self
+
+    def process_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End the process, return its exit status and keep what it said."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait(timeout=20)
+        self.log = (self.directory / "output").read_text()
+        self.process = None
+        return status
+
+    def secret(self, name: str) -> str:
+        lines = (self.directory / "muster/secrets.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)[name]
+
+    def register(self, **facts: Any) -> dict[str, Any]:
+        body = registration(registrationToken=self.secret("WORKER_REGISTRATION_TOKEN"), **facts)
+        answer = httpx2.post(f"{self.url}/api/workers/register", json=body)
+        assert answer.status_code in {200, 201}, answer.text
+        return dict(answer.json()["data"])
+
+    def beat(self, worker: dict[str, Any]) -> httpx2.Response:
+        path = f"{self.url}{worker['heartbeat']['url']}"
+        return httpx2.patch(path, json={"cpuUsage": 1}, headers=bearer(worker["credential"]))
+
+    def workers(self) -> dict[str, str]:
+        """Return status by hostname, as an administrator sees it."""
+        login = {"username": "admin", "password": self.secret("MUSTER_ADMIN_PASSWORD")}
+        tokens = httpx2.post(f"{self.url}/api/auth/login", json=login).json()["data"]
+        answer = httpx2.get(f"{self.url}/api/workers", headers=bearer(tokens["accessToken"]))
+        return {worker["hostname"]: worker["status"] for worker in answer.json()["data"]["workers"]}
+
+
+def wait_until(condition: Callable[[], Any], seconds: float) -> float:
+    """Return how long it took; fail when it does not happen in time."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    made: list[Service] = []
+
+    def make(**environment: str) -> Service:
+        made.append(Service(tmp_path, **environment))
+        return made[-1]
+
+    yield make
+    for service in made:
+        if service.process is not None:
+            service.stop(signal.SIGKILL)
+
+
+def test_it_serves_from_an_empty_directory(install: Callable[..., Service]) -> None:
+    service = install().start()
+    token, password = service.secret("WORKER_REGISTRATION_TOKEN"), service.secret("MUSTER_ADMIN_PASSWORD")
+    assert service.log.count(token) == service.log.count(password) == 1  # shown once
+    worker = service.register(machineId="a" * 32)
+    assert service.beat(worker).json()["data"] == {"nextInSeconds": 30, "status": "ACTIVE"}
+    assert service.workers() == {"w1": "ACTIVE"}
+    assert httpx2.get(f"{service.url}/readyz").json() == {"ready": True, "database": True, "monitor": True}
+    refused = service.run("serve", PORT=str(free_port()))
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert refused.stderr.startswith("Another control API uses this SQLite file")
+
+    began = time.monotonic()
+    assert service.stop() == -signal.SIGTERM  # the way to end that systemd calls clean
+    assert time.monotonic() - began < 5
+    lines = [json.loads(line) for line in service.log.splitlines() if line.startswith("{")]
+    assert {"ready", "worker registered", "login", "stopping"} <= {line["event"] for line in lines}
+    assert all("timestamp" in line and "level" in line for line in lines)
+    said_later = "".join(json.dumps(line) for line in lines)
+    for secret in (token, password, worker["credential"], service.secret("JWT_SECRET")):
+        assert secret not in said_later
+
+    service.start()
+    assert token not in service.log  # not shown again
+    again = service.register(machineId="a" * 32)
+    assert (again["workerId"], again["isRestart"]) == (worker["workerId"], True)
+
+
+def test_a_restart_after_an_outage_marks_nobody_inactive_and_silence_is_seen_again(
+    install: Callable[..., Service],
+) -> None:
+    """In real time, with a timeout of three seconds."""
+    service = install(HEARTBEAT_TIMEOUT_MINUTES="0.05").start()
+    lives, dies = service.register(hostname="lives"), service.register(hostname="dies")
+    for worker in (lives, dies):
+        assert service.beat(worker).json()["data"]["nextInSeconds"] == 1
+    service.stop(signal.SIGKILL)
+    time.sleep(4)
+    service.start()
+    assert service.workers() == {"lives": "ACTIVE", "dies": "ACTIVE"}
+    began = time.monotonic()
+    while service.workers()["dies"] == "ACTIVE":
+        assert service.beat(lives).status_code == 200
+        assert time.monotonic() - began < 10
+        time.sleep(0.2)
+    assert service.workers() == {"lives": "ACTIVE", "dies": "INACTIVE"}
+    assert service.beat(dies).json()["data"]["status"] == "ACTIVE"
+    assert service.workers() == {"lives": "ACTIVE", "dies": "ACTIVE"}
+
+
+def test_systemd_is_told_how_it_is(install: Callable[..., Service], tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(path)
+        channel.settimeout(20)
+        service = install(NOTIFY_SOCKET=path).start()
+        told = [channel.recv(100).decode() for _ in range(2)]
+        assert told == ["WATCHDOG=1", "READY=1"]
+        assert httpx2.get(f"{service.url}/healthz").status_code == 200
+        service.stop()
+        while told[-1] != "STOPPING=1":
+            told.append(channel.recv(100).decode())
+
+
+def test_a_port_in_use_is_one_sentence(install: Callable[..., Service]) -> None:
+    service = install()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", service.port))
+        taken.listen()
+        done = service.run("serve")
+    sentence = f"The service cannot listen on 127.0.0.1:{service.port}: Address already in use."
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, sentence)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_secret_is_one_sentence(install: Callable[..., Service]) -> None:
+    done = install(DATABASE_URL="postgresql://u@127.0.0.1:1/d").run("serve")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "WORKER_REGISTRATION_TOKEN is missing" in done.stderr
+
+
+def test_on_postgresql_the_schema_is_brought_up_by_its_own_command(
+    install: Callable[..., Service], postgresql: PostgreSQL
+) -> None:
+    postgresql.admin("CREATE DATABASE {}", "served")
+    service = install(**{**SETTINGS, "DATABASE_URL": postgresql.url("served")})
+    early = service.run("serve")
+    assert (early.returncode, early.stderr.splitlines()) == (
+        1,
+        ["The schema is at nothing, this version needs 0001; run `muster db upgrade`."],
+    )
+    assert service.run("db", "upgrade").stdout == "The schema went from nothing to 0001.\n"
+    assert service.run("db", "upgrade").stdout == "The schema is at 0001.\n"
+    service.start()
+    assert not (service.directory / "muster").exists()  # nothing was generated
+    answer = httpx2.post(f"{service.url}/api/workers/register", json=registration(registrationToken=TOKEN))
+    assert answer.status_code == 201
+    listed = service.run(
+        "workers", "list", "--json", MUSTER_URL=service.url, MUSTER_USERNAME="admin", MUSTER_PASSWORD=PASSWORD
+    )
+    assert [worker["hostname"] for worker in json.loads(listed.stdout)] == ["w1"]
+    service.stop()
+    postgresql.admin("DROP DATABASE {}", "served")
+
+
+def test_many_heartbeats_over_kept_connections_survive_a_stop(install: Callable[..., Service]) -> None:
+    """Whatever was acknowledged before the stop is stored after it."""
+    service = install().start()
+    worker = service.register()
+    url, headers = f"{service.url}{worker['heartbeat']['url']}", bearer(worker["credential"])
+    with httpx2.Client(headers=headers) as client:
+        acknowledged = 0
+        for number in range(1, 200):
+            report = {"bootId": "3f0b7a52-5f0c-4b52-9c58-0d6a1f6f3c11", "seq": number}
+            try:
+                if client.patch(url, json=report).status_code != 200:
+                    break
+            except httpx2.HTTPError:
+                break
+            acknowledged = number
+            if number == 100:
+                assert service.process is not None
+                service.process.terminate()
+    assert acknowledged >= 100
+    assert service.stop() == -signal.SIGTERM
+    service.start()
+    report = {"bootId": "3f0b7a52-5f0c-4b52-9c58-0d6a1f6f3c11", "seq": acknowledged}
+    assert httpx2.patch(url, json=report, headers=headers).status_code == 409
+    report["seq"] = acknowledged + 1
+    assert httpx2.patch(url, json=report, headers=headers).status_code in {200, 409}
