@@ -174,9 +174,19 @@ def enrol(session: Session, values: Mapping[str, Any], *, key: str) -> tuple[UUI
         set_={**renewed, "epoch": Worker.epoch + 1},  # the credential that was out there dies
         where=None if key == "machine_id" else Worker.machine_id.is_(None),
     )
-    with _unique():
-        row = session.execute(statement.returning(Worker.id, Worker.epoch)).first()
+    statement = statement.returning(Worker.id, Worker.epoch)
+    try:
+        row = _insert(session, statement)
+    except Taken:
+        # PostgreSQL looks at `key` first and at the other index later: a simultaneous registration of this very
+        # machine may have come in between. Once that is committed, the same statement finds it.
+        row = _insert(session, statement)
     return None if row is None else (row[0], row[1])
+
+
+def _insert(session: Session, statement: Any) -> Any:
+    with session.begin_nested(), _unique():  # a refusal costs the savepoint, not the transaction
+        return session.execute(statement).first()
 
 
 def renew(session: Session, worker_id: UUID, values: Mapping[str, Any]) -> None:

@@ -82,6 +82,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def rows_of_database(url: str, timeout_minutes: float) -> list[Row]:
         ) from exc
     try:
         database = Database(url)
-        with database.reading() as session:
+        with closing(database), database.reading() as session:
             at = store.moment(session, utc_now(), Rules(timeout=timedelta(minutes=timeout_minutes)))
             watch = store.watch(session)
             seen_at = watch.nodes_seen_at if watch else None

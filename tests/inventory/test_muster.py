@@ -260,7 +260,9 @@ def fill(url: str) -> None:
 
     secret = "0123456789abcdefghijklmnopqrstuvwxyz"
     names = ["JWT_SECRET", "JWT_REFRESH_SECRET", "WORKER_REGISTRATION_TOKEN", "WORKER_AUTH_SECRET"]
-    schema.upgrade(Database(url))
+    database = Database(url)
+    schema.upgrade(database)
+    database.close()
     given = {**dict.fromkeys(names, secret), "MUSTER_ADMIN_PASSWORD": secret, "DATABASE_URL": url}
     with TestClient(create_app(Settings(**given))) as client:
         body = {

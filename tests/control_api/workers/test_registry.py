@@ -259,6 +259,20 @@ def test_fifty_simultaneous_registrations_of_one_machine_give_one_worker(
     assert [DOORS.credentials.issue(worker.id, 50) == entry.credential for entry in entries].count(True) == 1
 
 
+def test_simultaneous_registrations_of_one_machine_never_call_each_other_strangers(
+    postgresql_url: str,
+) -> None:
+    """The machine id and the hostname are two indexes, and another registration may come in between them."""
+    database = Database(postgresql_url)
+    outcomes = []
+    for number in range(150):
+        facts = {"machineId": f"{number:032x}", "hostname": f"w{number}"}
+        outcomes += at_once(database, 6, dict(enumerate([facts] * 6)).__getitem__)
+    database.close()
+    assert outcomes.count(HostnameTaken) == 0
+    assert [entry.is_restart for entry in outcomes].count(False) == 150
+
+
 def test_of_ten_machines_with_one_hostname_one_gets_it(database: Database) -> None:
     outcomes = at_once(database, 10, lambda number: {"machineId": f"{number:032x}"})
     assert outcomes.count(HostnameTaken) == 9
