@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -55,10 +56,14 @@ class Probes(unittest.TestCase):
         self.assertIsNone(agent.cpu_usage((1500, 10000), (1500, 10000)))
 
     def test_the_cpu_has_a_name_on_x86_and_may_have_none_on_arm(self):
-        self.assertEqual(
-            agent.cpu_model("processor : 0\nmodel name\t: AMD Ryzen 9  3900X\n"), "AMD Ryzen 9 3900X"
-        )
-        self.assertIsNone(agent.cpu_model("processor\t: 0\nBogoMIPS\t: 108.00\n"))
+        for text, name in (
+            ("processor : 0\nmodel\t\t: 113\nmodel name\t: AMD Ryzen 9  3900X\n", "AMD Ryzen 9 3900X"),
+            ("processor\t: 0\nmodel name\t: ARMv7 Processor rev 4 (v7l)\n", "ARMv7 Processor rev 4 (v7l)"),
+            ("processor\t: 0\nHardware\t: BCM2835\nModel\t\t: Raspberry Pi 4\n", "Raspberry Pi 4"),
+            ("processor\t: 0\nBogoMIPS\t: 108.00\n", None),
+            ("", None),
+        ):
+            self.assertEqual(agent.cpu_model(text), name)
 
     def test_architectures_are_named_as_kubernetes_does(self):
         names = [agent.architecture(name) for name in ("x86_64", "aarch64", "riscv64")]
@@ -66,16 +71,37 @@ class Probes(unittest.TestCase):
 
     def test_the_system_is_named_by_its_pretty_name(self):
         self.assertEqual(agent.system_name(OS_RELEASE), "Ubuntu 22.04.4 LTS")
+        self.assertEqual(agent.system_name("PRETTY_NAME='A \"B\" 1'\n"), 'A "B" 1')
         self.assertIsNone(agent.system_name("ID=x\n"))
+        self.assertIsNone(agent.system_name('PRETTY_NAME="never ends\n'))
 
-    def test_a_host_key_is_sent_without_its_comment(self):
+    def test_an_image_that_was_not_booted_yet_has_no_machine_id(self):
+        self.assertEqual(agent.machine_id("0123456789abcdef0123456789abcdef\n"), "0123456789abcdef" * 2)
+        self.assertIsNone(agent.machine_id("uninitialized\n"))
+        self.assertIsNone(agent.machine_id(""))
+
+    def test_a_host_key_is_sent_without_its_comment_and_only_if_ssh_still_knows_its_type(self):
         self.assertEqual(agent.public_key("ssh-ed25519 AAAAC3Nz root@worker1\n"), "ssh-ed25519 AAAAC3Nz")
-        self.assertIsNone(agent.public_key("\n"))
+        for text in ("\n", "ssh-dss AAAAB3Nz root@old", "ssh-rsa AAAA$(reboot)", "no key at all"):
+            self.assertIsNone(agent.public_key(text))
 
-    def test_the_sequence_grows(self):
-        first = agent.sequence()
-        self.assertLessEqual(first, agent.sequence())
+    def test_texts_are_short_and_printable(self):
+        self.assertEqual(agent.short("a\x1b[31m\n b\t" + "c" * 300), "a [31m b " + "c" * 191)
+
+    def test_the_sequence_grows_with_every_number_and_over_restarts(self):
+        first = agent.sequence(0)
         self.assertGreater(first, 0)
+        self.assertGreater(agent.sequence(first), first)
+        self.assertEqual(agent.sequence(2**62), 2**62 + 1)
+        time.sleep(0.01)
+        self.assertGreater(agent.sequence(0), first)
+
+    def test_a_figure_that_cannot_be_measured_is_left_out(self):
+        self.assertEqual(agent.figure(lambda: 5), 5)
+        self.assertIsNone(agent.figure(lambda: agent.memory("")))
+        self.assertIsNone(agent.figure(lambda: agent.cpu_times("")))
+        gauges = agent.Gauges(agent.Config(api_url="http://127.0.0.1:1", disk_path="/nowhere"))
+        self.assertEqual(sorted(gauges.read()), ["loadAverage", "memoryUsage"])
 
     def test_the_facts_of_this_machine_are_complete(self):
         facts = agent.facts(agent.Config(api_url="http://127.0.0.1:1"))
@@ -119,7 +145,7 @@ class ControlApi(BaseHTTPRequestHandler):
             self.left.set()
         else:
             data = {"nextInSeconds": 0.1, "status": "ACTIVE"}
-            if len([1 for asked in self.asked if asked[0] == "PATCH"]) >= 3:
+            if len([1 for asked in self.asked if asked[0] == "PATCH"]) >= 2:
                 self.beat.set()
         content = json.dumps({"success": True, "message": "done", "data": data}).encode()
         self.send_response(200)

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def load() -> Any:
-    path = ROOT / "roles/worker_agent/files/muster_agent.py"
-    specification = importlib.util.spec_from_file_location("muster_agent", path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["muster_agent"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-agent = load()
-REGISTERED = {
-    "workerId": "w1",
-    "isRestart": True,
-    "credential": "w1.2.new",
-    "heartbeat": {"url": "/api/workers/w1/heartbeat", "intervalSeconds": 30},
-}
+from tests.agent.world import REGISTERED, STATE, agent, beat
 
 
 class Api:
@@ -56,7 +36,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def live(*answers: Any) -> tuple[list[Any], list[float]]:
         stop = threading.Event()
-        state = agent.State("w1", "w1.1.old", "/api/workers/w1/heartbeat", 30)
+        state = agent.State(**STATE)
         config = agent.Config(api_url="http://127.0.0.1:1", state_dir=str(tmp_path), kubelet_healthz_url=None)
         running = agent.Service(config, state, stop)
         running._api = Api(list(answers), stop)
@@ -68,12 +48,27 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return live
 
 
-def beat(seconds: float) -> dict[str, Any]:
-    return {"nextInSeconds": seconds, "status": "ACTIVE"}
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [(30, 27, 30), (0, 0.9, 1), (-5, 0.9, 1), (1e9, 3240, 3600)]
+)
+def test_the_server_sets_the_pace_within_reason_and_no_two_workers_beat_in_step(
+    service: Any, asked: float, least: float, most: float
+) -> None:
+    waits = service(*[beat(asked)] * 50)[1]
+    assert all(least <= wait <= most for wait in waits)
+    assert len(set(waits)) > 25
 
 
-def test_the_server_sets_the_pace(service: Any) -> None:
-    assert service(beat(30), beat(45))[1] == [30, 45]
+def test_without_a_pace_the_one_of_the_registration_counts(service: Any) -> None:
+    assert 27 <= service({"status": "ACTIVE"})[1][0] <= 30
+
+
+@pytest.mark.parametrize("nonsense", ["soon", None, "nan", [30]])
+def test_a_pace_that_is_no_number_is_a_failure(
+    service: Any, caplog: pytest.LogCaptureFixture, nonsense: Any
+) -> None:
+    assert 0 < service({"nextInSeconds": nonsense})[1][0] <= 2
+    assert "asks for the next heartbeat" in caplog.text
 
 
 @pytest.mark.parametrize("status", [401, 404, 410])
@@ -96,8 +91,51 @@ def test_other_failures_only_make_it_wait(service: Any, trouble: str) -> None:
     )
     calls, waits = service(failure, failure, beat(30))
     assert {call[1] for call in calls[:3]} == {"/api/workers/w1/heartbeat"}
-    assert waits[2] == 30
+    assert 27 <= waits[2] <= 30
     assert all(0 < wait <= 4 for wait in waits[:2])
+
+
+def test_who_is_forgotten_right_after_a_registration_waits_before_the_next(service: Any) -> None:
+    unknown = agent.RefusedError(401, "Unknown.")
+    calls, waits = service(unknown, REGISTERED, unknown, beat(30))
+    assert [call[1].rsplit("/", 1)[1] for call in calls[:4]] == [
+        "heartbeat",
+        "register",
+        "heartbeat",
+        "heartbeat",
+    ]
+    assert 0 < waits[0] <= 2
+
+
+def test_a_clone_that_is_refused_backs_off_and_does_not_register(
+    service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = [agent.RefusedError(409, f"Number {number} is out of order.") for number in range(3)]
+    calls, waits = service(*refused)
+    assert {call[1] for call in calls[:3]} == {"/api/workers/w1/heartbeat"}
+    assert all(0 < wait <= 8 for wait in waits)
+    assert caplog.text.count("out of order") == 1
+    numbers = [call[3]["seq"] for call in calls[:3]]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_full_disk_costs_no_heartbeat_and_the_credential_is_stored_when_there_is_room(
+    service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, tries = agent.save_state, []
+
+    def full_twice(directory: str, state: Any) -> None:
+        tries.append(state.credential)
+        if len(tries) < 3:
+            raise OSError(28, "No space left on device", f"/tmp/{len(tries)}")
+        store(directory, state)
+
+    monkeypatch.setattr(agent, "save_state", full_twice)
+    calls, _ = service({**beat(30), "credential": "w1.1.new"}, beat(30), beat(30), beat(30))
+    assert [call[2] for call in calls[1:4]] == ["w1.1.new"] * 3
+    assert tries == ["w1.1.new"] * 3
+    assert json.loads((tmp_path / "state.json").read_text())["credential"] == "w1.1.new"
+    assert caplog.text.count("No space left on device") == 1
 
 
 def test_a_failure_is_logged_when_it_changes_not_every_time(
@@ -134,6 +172,9 @@ def test_it_says_goodbye_when_it_is_stopped(service: Any) -> None:
         ('{"api_url": "https://a", "state_dir": 5}', "only strings and null"),
         ('{"api_url": "http://master.example.org"}', "use https"),
         ('{"api_url": "master"}', "must be like https://"),
+        ('{"api_url": "https://a:b"}', "must be like https://"),
+        ('{"api_url": "https://[::1"}', "must be like https://"),
+        ('{"api_url": "https://a", "kubelet_healthz_url": "file:///etc/passwd"}', "must begin with http"),
     ],
 )
 def test_a_bad_configuration_is_one_sentence(
@@ -176,6 +217,12 @@ def test_an_api_that_is_not_there_fails_the_registration_with_one_sentence(
             b'{"success": false, "message": "The token is not valid."}',
             "The token is not valid (HTTP 401).",
         ),
+        (
+            422,
+            b'{"success": false, "message": "No.", "error": {"details": [{"field": "a", "message": "is b"}]}}',
+            "No: a is b (HTTP 422).",
+        ),
+        (500, b'{"message": "Odd.", "error": "text"}', "the answer is not one of a control API (HTTP 500)."),
         (502, b"<html>Bad Gateway</html>", "the answer is not one of a control API (HTTP 502)."),
         (200, b"[]", "the answer is not one of a control API (HTTP 200)."),
     ],

@@ -19,7 +19,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NAME = "e2e"
 STATE = Path("/var/lib/muster-lab") / NAME
-ENVIRONMENT = {**os.environ, "MUSTER_LAB": NAME, "NO_COLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+    "MUSTER_LAB": NAME,
+    "NO_COLOR": "1",
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+}
 
 
 @dataclass

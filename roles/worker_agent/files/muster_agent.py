@@ -12,8 +12,11 @@ import contextlib
 import http.client
 import json
 import logging
+import math
 import os
 import random
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -35,7 +38,12 @@ GOODBYE_SECONDS = 3
 LONGEST_BACKOFF_SECONDS = 60
 READINESS_SECONDS = 2  # how often the kubelet is asked between two heartbeats
 REGISTRATION_TRIES = 4
+SHORTEST_PAUSE_SECONDS = 1  # whatever a control API asks for
+LONGEST_PAUSE_SECONDS = 3600
 FORGOTTEN = (401, 404, 410)  # the control API does not know this credential or worker (any more)
+LARGEST_ANSWER = 1024 * 1024
+TOKEN = re.compile(r"[\x21-\x7e]+\Z")
+SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/]+={0,3}\Z")
 
 Json = Dict[str, Any]
 log = logging.getLogger("muster-agent")
@@ -44,9 +52,18 @@ log = logging.getLogger("muster-agent")
 class AgentError(Exception):
     """A sentence that says what is wrong and what to do."""
 
+    @property
+    def kind(self) -> str:
+        """What makes two failures the same one for the log."""
+        return str(self)
+
 
 class UnreachableError(AgentError):
     """The control API gave no answer."""
+
+
+class UntrustedError(AgentError):
+    """Who answers is not the control API that ca_file vouches for."""
 
 
 class RefusedError(AgentError):
@@ -55,6 +72,10 @@ class RefusedError(AgentError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def kind(self) -> str:
+        return f"HTTP {self.status}"  # the sentence may name a time or a number that changes
 
 
 # --- config ---------------------------------------------------------------------------------------
@@ -88,13 +109,19 @@ def load_config(path: str) -> Config:
     if not given.get("api_url"):
         raise AgentError(f"The configuration {path} has no api_url.")
     check_url(given["api_url"])
+    if not str(given.get("kubelet_healthz_url") or "http://").startswith(("http://", "https://")):
+        raise AgentError(f"kubelet_healthz_url is '{given['kubelet_healthz_url']}': it must begin with http.")
     return Config(**given)
 
 
 def check_url(url: str) -> None:
     """Refuse a URL that would send a token in the clear."""
-    parts = urlsplit(url)
-    if not parts.hostname or parts.scheme not in ("http", "https"):
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:  # the port is no number, or a bracket is missing
+        usable = False
+    if not usable:
         raise AgentError(f"api_url is '{url}': it must be like https://master.example.org.")
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         raise AgentError(
@@ -121,8 +148,12 @@ class State:
 
 def state_of(answer: Json) -> State:
     """Take the state from the `data` of a registration's answer."""
-    beat = answer["heartbeat"]
-    return State(answer["workerId"], answer["credential"], beat["url"], float(beat["intervalSeconds"]))
+    try:
+        beat = answer["heartbeat"]
+        interval = float(beat["intervalSeconds"])
+        return State(str(answer["workerId"]), str(answer["credential"]), str(beat["url"]), interval)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise AgentError(f"The answer to the registration is not one of a control API: {exc!r}.") from exc
 
 
 def load_state(directory: str) -> Optional[State]:
@@ -152,10 +183,20 @@ def write_secret(path: Path, text: str) -> None:
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         Path(name).replace(path)
+        sync_directory(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in this directory survive a power cut."""
+    descriptor = os.open(str(directory), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 # --- probes: pure, on text that is given to them --------------------------------------------------
@@ -180,21 +221,30 @@ def cpu_usage(before: Tuple[int, int], after: Tuple[int, int]) -> Optional[float
 
 
 def cpu_model(cpuinfo: str) -> Optional[str]:
-    """The CPU's name from /proc/cpuinfo; ARM machines have none there."""
-    for line in cpuinfo.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Model", "Hardware"):
-            return " ".join(value.split())[:200]
-    return None
+    """The CPU's name from /proc/cpuinfo; some ARM machines name only the board there, 64-bit servers nothing."""
+    named = [line.partition(":") for line in cpuinfo.splitlines()]
+    found = {name.strip(): value for name, _, value in reversed(named)}
+    return next((short(found[name]) for name in ("model name", "Model", "Hardware") if name in found), None)
 
 
 def system_name(os_release: str) -> Optional[str]:
-    """PRETTY_NAME of os-release(5)."""
+    """PRETTY_NAME of os-release(5), whose values are quoted as a shell's."""
     for line in os_release.splitlines():
         name, _, value = line.partition("=")
         if name == "PRETTY_NAME":
-            return value.strip().strip("\"'")
+            with contextlib.suppress(ValueError):  # a quote that does not end
+                return short(" ".join(shlex.split(value)))
     return None
+
+
+def machine_id(text: str) -> Optional[str]:
+    """The id of machine-id(5); None while it is missing or `uninitialized`, as in an image."""
+    return text.strip() if re.fullmatch(r"[0-9a-f]{32}\s*", text) else None
+
+
+def short(text: str) -> str:
+    """Words as the control API takes them: printable, single spaces, at most 200 characters."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:200]
 
 
 def architecture(machine: str) -> str:
@@ -203,9 +253,9 @@ def architecture(machine: str) -> str:
 
 
 def public_key(text: str) -> Optional[str]:
-    """Type and key of an SSH public key file, without its comment."""
-    words = text.split()
-    return " ".join(words[:2]) if len(words) >= 2 else None
+    """Type and key of an SSH public key file, without its comment; None for a type that nobody uses any more."""
+    key = " ".join(text.split()[:2])
+    return key if SSH_KEY.match(key) else None
 
 
 def percent(part: float, whole: float) -> float:
@@ -231,16 +281,16 @@ def facts(config: Config) -> Json:
         "hostname": socket.gethostname().lower(),
         "ipAddress": config.ip_address or own_address(config.api_url),
         "cpuCores": os.cpu_count() or 1,
-        "machineId": read("/etc/machine-id").strip() or None,
+        "machineId": machine_id(read("/etc/machine-id")),
         "bootId": boot_id(),
         "architecture": architecture(os.uname().machine),
         "cpuModel": cpu_model(read("/proc/cpuinfo")),
-        "totalMemoryBytes": memory(read("/proc/meminfo"))[0],
-        "totalStorageBytes": shutil.disk_usage(config.disk_path).total,
+        "totalMemoryBytes": figure(lambda: memory(read("/proc/meminfo"))[0]),
+        "totalStorageBytes": figure(lambda: shutil.disk_usage(config.disk_path).total),
         "operatingSystem": system_name(read("/etc/os-release")),
         "kernelVersion": os.uname().release,
         "agentVersion": VERSION,
-        "sshHostKeys": [key for key in keys if key],
+        "sshHostKeys": [key for key in keys if key][:10],
     }
     return {name: value for name, value in known.items() if value is not None}
 
@@ -248,24 +298,36 @@ def facts(config: Config) -> Json:
 def own_address(api_url: str) -> str:
     """The address that this machine reaches the control API from. UDP only chooses a route, nothing is sent."""
     parts = urlsplit(api_url)
+    trouble: Optional[OSError] = None
     try:
-        family, kind, _, _, target = socket.getaddrinfo(
-            parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(target)
-            return str(probe.getsockname()[0])
+        ways = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)
     except OSError as exc:
-        raise UnreachableError(f"There is no route to {parts.hostname}: {exc}.") from exc
+        raise UnreachableError(f"The name {parts.hostname} cannot be resolved: {exc}.") from exc
+    for family, kind, _, _, target in ways:  # an IPv6 address is of no use where only IPv4 is routed
+        try:
+            with socket.socket(family, kind) as probe:
+                probe.connect(target)
+                return str(probe.getsockname()[0])
+        except OSError as exc:
+            trouble = exc
+    raise UnreachableError(f"There is no route to {parts.hostname}: {trouble}.")
 
 
 def boot_id() -> Optional[str]:
     return read("/proc/sys/kernel/random/boot_id").strip() or None
 
 
-def sequence() -> int:
-    """Milliseconds since boot: with the boot id it grows for ever, across restarts of the agent too."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000)
+def sequence(last: int) -> int:
+    """A number above `last`: milliseconds since boot, so that it also grows over restarts of the agent."""
+    return max(last + 1, int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000))
+
+
+def figure(measure: Callable[[], Any]) -> Any:
+    """What was measured, None when it could not be: a figure that is missing must not cost the heartbeat."""
+    try:
+        return measure()
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
 
 
 class Gauges:
@@ -274,24 +336,32 @@ class Gauges:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._cpu: Optional[Tuple[int, int]] = None
+        # The kubelet is on this machine: a proxy that the environment names is not asked.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def read(self) -> Json:
-        before, self._cpu = self._cpu, cpu_times(read("/proc/stat"))
-        disk = shutil.disk_usage(self._config.disk_path)
         figures: Json = {
-            "cpuUsage": cpu_usage(before, self._cpu) if before else None,
-            "memoryUsage": memory(read("/proc/meminfo"))[1],
-            "diskUsage": percent(disk.used, disk.used + disk.free),
-            "loadAverage": round(os.getloadavg()[0], 2),
+            "cpuUsage": figure(self._cpu_usage),
+            "memoryUsage": figure(lambda: memory(read("/proc/meminfo"))[1]),
+            "diskUsage": figure(self._disk_usage),
+            "loadAverage": figure(lambda: round(os.getloadavg()[0], 2)),
         }
         return {name: value for name, value in figures.items() if value is not None}
+
+    def _cpu_usage(self) -> Optional[float]:
+        before, self._cpu = self._cpu, cpu_times(read("/proc/stat"))
+        return cpu_usage(before, self._cpu) if before else None
+
+    def _disk_usage(self) -> float:
+        disk = shutil.disk_usage(self._config.disk_path)
+        return percent(disk.used, disk.used + disk.free)
 
     def node_ready(self) -> Optional[bool]:
         """What the kubelet says of itself; None when no kubelet is expected."""
         if not self._config.kubelet_healthz_url:
             return None
         try:
-            with urllib.request.urlopen(self._config.kubelet_healthz_url, timeout=2) as answer:  # noqa: S310
+            with self._opener.open(self._config.kubelet_healthz_url, timeout=2) as answer:
                 return bool(answer.status == 200)
         except (OSError, http.client.HTTPException):
             return False
@@ -305,7 +375,8 @@ class Api:
 
     def __init__(self, config: Config) -> None:
         parts = urlsplit(config.api_url)
-        self._host, self._port, self._base = str(parts.hostname), parts.port, parts.path.rstrip("/")
+        self._host, self._base = str(parts.hostname), parts.path.rstrip("/")
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._connection: Optional[http.client.HTTPConnection] = None
         self._tls = tls_context(config.ca_file) if parts.scheme == "https" else None
 
@@ -315,25 +386,29 @@ class Api:
         """Send a request and return the `data` of the answer.
 
         body is called for every try: a connection that was closed while it was idle is opened anew, once.
-        Raises RefusedError for an error answer, UnreachableError when there is none.
+        Raises RefusedError for an error answer, UnreachableError when there is none, UntrustedError when the
+        certificate is not one of ca_file.
         """
-        if self._connection is not None:
-            try:
-                return self._exchange(self._connection, method, path, body(), token, timeout)
-            except (ConnectionError, http.client.BadStatusLine):
-                self.close()
+        kept = self._connection is not None
         try:
-            self._connection = self._connect(timeout)
-            return self._exchange(self._connection, method, path, body(), token, timeout)
+            try:
+                return self._exchange(method, path, body(), token, timeout)
+            except socket.timeout:  # whoever is silent has not hung up: nothing is won by asking again
+                raise
+            except (OSError, http.client.HTTPException):
+                if not kept:
+                    raise
+                self.close()
+                return self._exchange(method, path, body(), token, timeout)
         except ssl.SSLCertVerificationError as exc:
             self.close()
-            raise UnreachableError(
-                f"The certificate of {self._host} is not trusted ({exc.verify_message}): check ca_file."
+            raise UntrustedError(
+                f"The certificate of {self._host} is not trusted ({exc.verify_message}): check api_url and ca_file."
             ) from exc
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             raise UnreachableError(
-                f"The control API at {self._host} does not answer: {exc or type(exc).__name__}."
+                f"The control API at {self._host} does not answer: {str(exc) or type(exc).__name__}."
             ) from exc
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
@@ -341,26 +416,20 @@ class Api:
             return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
 
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        body: Json,
-        token: str,
-        timeout: float,
-    ) -> Json:
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout)
+    def _exchange(self, method: str, path: str, body: Json, token: str, timeout: float) -> Json:
+        if self._connection is None:
+            self._connection = self._connect(timeout)
+        elif self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout)
         headers = {
             "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",
             "User-Agent": f"muster-agent/{VERSION}",
         }
-        connection.request(method, self._base + path, json.dumps(body).encode("utf-8"), headers)
-        answer = connection.getresponse()
-        content = answer.read(1024 * 1024)
-        if answer.getheader("Connection", "").lower() == "close":
+        self._connection.request(method, self._base + path, json.dumps(body).encode("utf-8"), headers)
+        answer = self._connection.getresponse()
+        content = answer.read(LARGEST_ANSWER)
+        if answer.will_close or not answer.isclosed():  # hung up, or too long to be read to its end
             self.close()
         return data_of(answer.status, content)
 
@@ -383,39 +452,59 @@ def data_of(status: int, content: bytes) -> Json:
         envelope = json.loads(content)
         if status < 300 and envelope["success"] is True:
             return dict(envelope["data"])
-        message = str(envelope["message"])
-    except (ValueError, KeyError, TypeError):
+        message = ": ".join([str(envelope["message"]).rstrip("."), *complaints(envelope)])
+    except (ValueError, KeyError, TypeError, AttributeError):
         message = "the answer is not one of a control API"
-    raise RefusedError(status, f"{message.rstrip('.')} (HTTP {status}).")
+    raise RefusedError(status, f"{message} (HTTP {status}).")
+
+
+def complaints(envelope: Json) -> List[str]:
+    """What an error answer says of single fields, as at most one text."""
+    details = (envelope.get("error") or {}).get("details") or []
+    texts = [f"{detail['field']} {detail['message']}" for detail in details]
+    return ["; ".join(texts)] if texts else []
 
 
 # --- registration ---------------------------------------------------------------------------------
 
 
 def register(api: Api, config: Config, token: str) -> Tuple[State, Json]:
-    """Register this machine, keep its state, and return it with the answer."""
+    """Register this machine; the state that this leaves, not yet stored, and the answer."""
     answer = api.call("POST", "/api/workers/register", lambda: facts(config), token)
-    state = state_of(answer)
-    save_state(config.state_dir, state)
-    return state, answer
+    return state_of(answer), answer
 
 
 def register_once(config: Config, token_file: str, join_token_file: Optional[str]) -> Json:
     """The command `register`: by the credential if there is one that still counts, else by the token."""
-    token = Path(token_file).read_text(encoding="utf-8").strip()
-    if not token:
-        raise AgentError(f"The file {token_file} holds no enrolment token.")
-    state = load_state(config.state_dir)
-    tokens = [state.credential, token] if state else [token]
-    _, answer = try_tokens(Api(config), config, tokens)
+    token = read_token(token_file)
+    for directory in [Path(config.state_dir)] + [Path(name).parent for name in [join_token_file] if name]:
+        if not directory.is_dir():  # said before the token is used
+            raise AgentError(f"The directory {directory} does not exist: create it.")
+    known = load_state(config.state_dir)
+    tokens = [known.credential, token] if known else [token]
+    state, answer = try_tokens(Api(config), config, tokens)
+    save_state(config.state_dir, state)
     if join_token_file and answer.get("joinToken"):
         write_secret(Path(join_token_file), answer["joinToken"] + "\n")
     return {
-        "workerId": answer["workerId"],
-        "isRestart": answer["isRestart"],
+        "workerId": state.worker_id,
+        "isRestart": bool(answer.get("isRestart")),
         "masterUrl": answer.get("masterUrl"),
         "joinTokenWritten": bool(join_token_file and answer.get("joinToken")),
     }
+
+
+def read_token(path: str) -> str:
+    """The enrolment token in a file. Raises AgentError when there is none."""
+    try:
+        token = Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as exc:
+        raise AgentError(f"The enrolment token cannot be read: {exc}.") from exc
+    if not TOKEN.match(token):
+        raise AgentError(
+            f"The file {path} holds no enrolment token: it must be one word of ASCII characters."
+        )
+    return token
 
 
 def try_tokens(api: Api, config: Config, tokens: List[str]) -> Tuple[State, Json]:
@@ -450,9 +539,11 @@ class Service:
     def __init__(self, config: Config, state: State, stop: threading.Event) -> None:
         self._config = config
         self._state = state
+        self._saved = True
         self._stop = stop
         self._api = Api(config)
         self._gauges = Gauges(config)
+        self._seq = 0
         self._reported_ready: Optional[bool] = None
         self._trouble: Optional[str] = ""  # neither trouble nor success has been logged yet
 
@@ -461,14 +552,16 @@ class Service:
         notify("READY=1")
         while not self._stop.is_set():
             notify("WATCHDOG=1")
+            trouble: Optional[AgentError] = None
             try:
                 pause = self._beat()
                 failures = 0
-                self._say(None)
             except AgentError as exc:
                 failures += 1
                 pause = backoff(failures)
-                self._say(str(exc))
+                trouble = exc
+            unsaved = self._save()
+            self._say(trouble or unsaved)
             self._wait(pause, until_ready_changes=failures == 0)
         notify("STOPPING=1")
         self._leave()
@@ -476,24 +569,49 @@ class Service:
     def _beat(self) -> float:
         """Send a heartbeat and return the seconds until the next one."""
         try:
-            answer = self._api.call("PATCH", self._state.heartbeat_path, self._report, self._state.credential)
+            answer = self._send()
         except RefusedError as exc:
             if exc.status not in FORGOTTEN:
                 raise
-            self._state, _ = register(self._api, self._config, self._state.credential)
-            log.info("registered again as worker %s", self._state.worker_id)
-            return 0.0
+            self._register_again()
+            answer = self._send()  # refused once more, it is a failure like any other
         if answer.get("credential"):
-            self._state.credential = answer["credential"]
-            save_state(self._config.state_dir, self._state)
+            self._state.credential = str(answer["credential"])
+            self._saved = False
             log.info("received a new credential")
-        return float(answer["nextInSeconds"])
+        return pace(answer.get("nextInSeconds", self._state.interval_seconds))
+
+    def _send(self) -> Json:
+        return self._api.call("PATCH", self._state.heartbeat_path, self._report, self._state.credential)
+
+    def _register_again(self) -> None:
+        try:
+            self._state, _ = register(self._api, self._config, self._state.credential)
+        except RefusedError as exc:
+            if exc.status not in FORGOTTEN:
+                raise
+            raise RefusedError(
+                exc.status, f"The control API does not know this worker, register it with a token: {exc}"
+            ) from exc
+        self._saved = False
+        log.info("registered again as worker %s", self._state.worker_id)
+
+    def _save(self) -> Optional[AgentError]:
+        """Store a changed state. A disk that is full costs no heartbeat: it is tried again with the next one."""
+        if not self._saved:
+            try:
+                save_state(self._config.state_dir, self._state)
+            except OSError as exc:
+                return AgentError(f"The state cannot be written to {self._config.state_dir}: {exc.strerror}.")
+            self._saved = True
+        return None
 
     def _report(self) -> Json:
         self._reported_ready = self._gauges.node_ready()
+        self._seq = sequence(self._seq)
         report = {
             "bootId": boot_id(),
-            "seq": sequence(),
+            "seq": self._seq,
             "nodeReady": self._reported_ready,
             **self._gauges.read(),
         }
@@ -506,18 +624,20 @@ class Service:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or self._stop.wait(min(remaining, READINESS_SECONDS)):
                 return
+            notify("WATCHDOG=1")  # the control API may ask for pauses that are longer than the watchdog's
             if until_ready_changes and self._gauges.node_ready() != self._reported_ready:
                 return
 
-    def _say(self, trouble: Optional[str]) -> None:
-        """Log a failure when it changes, not every time it happens."""
-        if trouble == self._trouble:
+    def _say(self, trouble: Optional[AgentError]) -> None:
+        """Log a failure when its kind changes, not every time it happens."""
+        kind = trouble.kind if trouble else None
+        if kind == self._trouble:
             return
         if trouble:
             log.warning("%s Trying on.", trouble)
         else:
             log.info("heartbeats are accepted")
-        self._trouble = trouble
+        self._trouble = kind
 
     def _leave(self) -> None:
         """Say goodbye, so that nobody has to wait for the silence."""
@@ -528,6 +648,18 @@ class Service:
             )
         except AgentError as exc:
             log.warning("%s The goodbye was not heard.", exc)
+
+
+def pace(asked: Any) -> float:
+    """Seconds until the next heartbeat: a little less than asked for, so that a fleet does not beat in step."""
+    try:
+        seconds = float(asked)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise AgentError(f"The control API asks for the next heartbeat in '{asked}' seconds.")
+    bounded = min(max(seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+    return bounded * random.uniform(0.9, 1.0)  # noqa: S311 - not for secrets
 
 
 def notify(message: str) -> None:
