@@ -20,7 +20,8 @@ FILE = Path(__file__).parents[2] / "roles/worker_agent/files/muster_agent.py"
 
 def load() -> Any:
     specification = importlib.util.spec_from_file_location("muster_agent", FILE)
-    assert specification and specification.loader
+    assert specification
+    assert specification.loader
     module = importlib.util.module_from_spec(specification)
     sys.modules["muster_agent"] = module
     specification.loader.exec_module(module)
