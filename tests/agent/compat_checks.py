@@ -153,7 +153,7 @@ class ControlApi(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_PATCH = answer  # noqa: N815
+    do_POST = do_PATCH = answer
 
     def log_message(self, *_):
         pass
