@@ -37,11 +37,13 @@ def run(
 
 
 def succeeds(*command: str | Path) -> bool:
-    """True when the command ends with 0; it is silent either way."""
+    """True when the command ends with 0; it is silent either way, and a command that is missing does not succeed."""
     arguments = [str(part) for part in command]
-    return (
-        subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
-    )
+    try:
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
 
 
 def failure(arguments: list[str], said: str) -> str:

@@ -25,3 +25,8 @@ def test_a_missing_command_names_what_installs_it() -> None:
 
 def test_success_is_an_exit_status_of_zero() -> None:
     assert (succeeds("true"), succeeds("false")) == (True, False)
+
+
+def test_a_missing_command_does_not_succeed() -> None:
+    """A machine that never had a lab lacks its commands, and `make down` has nothing to do there."""
+    assert not succeeds("no-such-command")
