@@ -11,11 +11,12 @@ from uuid import UUID
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from control_api import http
+from control_api import http, redis_link
 from control_api.attempts import Attempts
 from control_api.cluster.joining import NodeWatch
 from control_api.cluster.kubernetes import Cluster, Kubernetes
 from control_api.db import Database, utc_now
+from control_api.degraded import Degraded
 from control_api.enrolment.bootstrap import Bootstrap
 from control_api.errors import DatabaseUnavailable
 from control_api.identity import accounts
@@ -101,6 +102,8 @@ def wire_up(
         settings=settings,
         database=database,
         clock=clock,
+        degraded=Degraded(),
+        redis=redis_link.connect(settings.redis_url.get_secret_value() if settings.redis_url else None),
         doors=Doors(
             Bootstrap(settings.worker_registration_token.get_secret_value()),
             Credentials([secret.get_secret_value() for secret in secrets if secret]),
@@ -131,6 +134,8 @@ def _end(service: Service, nodes: NodeWatch | None) -> None:
     service.monitor.stop()
     if service.cluster is not None:
         service.cluster.close()
+    if service.redis is not None:
+        service.redis.close()
     service.database.close()
 
 
@@ -178,5 +183,11 @@ def _add_probes(api: FastAPI, service: Service) -> None:
             database = False
         ready = database and service.monitor.is_alive
         return JSONResponse(
-            {"ready": ready, "database": database, "monitor": service.monitor.is_alive}, 200 if ready else 503
+            {
+                "ready": ready,
+                "database": database,
+                "monitor": service.monitor.is_alive,
+                "degraded": service.degraded.names(),
+            },
+            200 if ready else 503,
         )

@@ -140,6 +140,7 @@ def at_least(role: Role) -> Callable[[Caller], Caller]:
 
 
 Viewer = Annotated[Caller, Depends(at_least(Role.VIEWER))]
+Operator = Annotated[Caller, Depends(at_least(Role.OPERATOR))]
 Admin = Annotated[Caller, Depends(at_least(Role.ADMIN))]
 
 

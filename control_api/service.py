@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import redis
+
 from control_api.attempts import Attempts
 from control_api.cluster.kubernetes import Cluster
 from control_api.db import Database
+from control_api.degraded import Degraded
 from control_api.identity.tokens import Tokens
 from control_api.settings import Settings
 from control_api.workers.monitor import Monitor
@@ -22,6 +25,8 @@ class Service:
     settings: Settings
     database: Database
     clock: Callable[[], datetime]
+    degraded: Degraded
+    redis: redis.Redis | None
     doors: Doors
     access_tokens: Tokens
     refresh_tokens: Tokens

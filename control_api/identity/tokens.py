@@ -21,6 +21,11 @@ class Caller(NamedTuple):
     username: str
     role: Role
 
+    @property
+    def actor(self) -> str:
+        """The caller's name in the audit log and in transitions."""
+        return f"user:{self.username}"
+
 
 class Tokens:
     """Makes and checks tokens of one kind; the kinds have secrets of their own."""

@@ -143,5 +143,8 @@ async def test_probes_say_how_the_service_is(sqlite_api: Api) -> None:
     assert (before.status_code, before.json()["monitor"]) == (503, False)  # nobody has looked yet
     sqlite_api.service.monitor._look()
     after = await sqlite_api.client.get("/readyz", headers=bearer("anything"))
-    assert (after.status_code, after.json()) == (200, {"ready": True, "database": True, "monitor": True})
+    assert (after.status_code, after.json()) == (
+        200,
+        {"ready": True, "database": True, "monitor": True, "degraded": []},
+    )
     sqlite_api.service.monitor.stop()

@@ -16,6 +16,7 @@ from control_api import schema
 from control_api.db import Database
 from control_api.errors import BadSettings
 from tests.control_api.servers import PostgreSQL
+from tests.control_api.world import HEAD
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def test_migrations_make_what_the_models_say(database: Database) -> None:
 @both
 def test_upgrading_twice_changes_nothing(empty_url: str) -> None:
     database = Database(empty_url)
-    assert schema.upgrade(database) == (None, "0001")
-    assert schema.upgrade(database) == ("0001", "0001")
+    assert schema.upgrade(database) == (None, HEAD)
+    assert schema.upgrade(database) == (HEAD, HEAD)
     schema.require_current(database)
     database.close()
 
@@ -58,8 +59,8 @@ def test_processes_may_upgrade_at_once(empty_url: str) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(upgrade, range(6)))
-    assert results.count((None, "0001")) == 1
-    assert results.count(("0001", "0001")) == 5
+    assert results.count((None, HEAD)) == 1
+    assert results.count((HEAD, HEAD)) == 5
 
 
 @both

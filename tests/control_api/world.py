@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 
+from control_api import migrations
 from control_api.app import create_app
 from control_api.cluster.kubernetes import Cluster
 from control_api.identity.roles import Role
@@ -18,6 +20,7 @@ from control_api.identity.tokens import Caller
 from control_api.service import Service
 from control_api.settings import Settings
 
+HEAD = max(path.name[:4] for path in Path(migrations.__file__).parent.glob("versions/[0-9]*.py"))
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TOKEN = "registration-token-of-the-tests"
 PASSWORD = "correct-horse-battery"

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tests.control_api.servers import PostgreSQL
-from tests.control_api.world import PASSWORD, SETTINGS, TOKEN, bearer, registration
+from tests.control_api.world import HEAD, PASSWORD, SETTINGS, TOKEN, bearer, registration
 
 MUSTER = [sys.executable, "-m", "control_api.cli"]
 ROOT = Path(__file__).parents[3]
@@ -138,7 +138,12 @@ def test_it_serves_from_an_empty_directory(install: Callable[..., Service]) -> N
     worker = service.register(machineId="a" * 32)
     assert service.beat(worker).json()["data"] == {"nextInSeconds": 30, "status": "ACTIVE"}
     assert service.workers() == {"w1": "ACTIVE"}
-    assert httpx2.get(f"{service.url}/readyz").json() == {"ready": True, "database": True, "monitor": True}
+    assert httpx2.get(f"{service.url}/readyz").json() == {
+        "ready": True,
+        "database": True,
+        "monitor": True,
+        "degraded": [],
+    }
     refused = service.run("serve", PORT=str(free_port()))
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert refused.stderr.startswith("Another control API uses this SQLite file")
@@ -220,10 +225,10 @@ def test_on_postgresql_the_schema_is_brought_up_by_its_own_command(
     early = service.run("serve")
     assert (early.returncode, early.stderr.splitlines()) == (
         1,
-        ["The schema is at nothing, this version needs 0001; run `muster db upgrade`."],
+        [f"The schema is at nothing, this version needs {HEAD}; run `muster db upgrade`."],
     )
-    assert service.run("db", "upgrade").stdout == "The schema went from nothing to 0001.\n"
-    assert service.run("db", "upgrade").stdout == "The schema is at 0001.\n"
+    assert service.run("db", "upgrade").stdout == f"The schema went from nothing to {HEAD}.\n"
+    assert service.run("db", "upgrade").stdout == f"The schema is at {HEAD}.\n"
     service.start()
     assert not (service.directory / "muster").exists()  # nothing was generated
     answer = httpx2.post(f"{service.url}/api/workers/register", json=registration(registrationToken=TOKEN))

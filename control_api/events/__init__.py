@@ -1,0 +1,1 @@
+"""Events: what happened, to whom it is told, and who did what."""
