@@ -12,12 +12,14 @@ from sqlalchemy import Connection, text
 
 from control_api import migrations
 from control_api.db import MIGRATION_LOCK, Base, Database
+from control_api.enrolment import models as enrolment_models
 from control_api.errors import BadSettings
 from control_api.events import models as event_models
 from control_api.identity import models as identity_models
 from control_api.workers import models as worker_models
 
 TABLES = (
+    enrolment_models.EnrolmentToken,
     event_models.AuditEntry,
     identity_models.User,
     worker_models.Worker,

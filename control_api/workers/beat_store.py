@@ -50,6 +50,7 @@ class Stored(NamedTuple):
     """What a stored heartbeat's status depends on."""
 
     intent: Intent
+    approved: bool
     recorded: Status
     ever_ready: bool
     node_ready: bool
@@ -59,9 +60,9 @@ Outcome = Stored | type[MusterError]
 
 
 @cache
-def _stored(intent: str, recorded: str, ever_ready: bool, node_ready: bool) -> Stored:
+def _stored(intent: str, approved: bool, recorded: str, ever_ready: bool, node_ready: bool) -> Stored:
     """Return the one object for these few words, since making enums of them costs more than the lookup."""
-    return Stored(Intent(intent), Status(recorded), ever_ready, node_ready)
+    return Stored(Intent(intent), approved, Status(recorded), ever_ready, node_ready)
 
 
 class BeatStore(Protocol):
@@ -123,7 +124,7 @@ WHERE h.worker_id = held.worker_id AND beat.worker_id = held.worker_id AND w.id 
   AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
        OR CASE WHEN beat.boot_id = h.boot_id THEN beat.seq > h.seq
                ELSE beat.boot_id IS DISTINCT FROM h.previous_boot_id END)
-RETURNING h.worker_id, w.intent, w.status, h.joined_at IS NOT NULL, h.node_ready
+RETURNING h.worker_id, w.intent, w.approved, w.status, h.joined_at IS NOT NULL, h.node_ready
 """
 POSTGRES_KNOWN = """
 SELECT w.id, w.epoch, w.removed_at, h.boot_id, h.previous_boot_id, h.seq
@@ -229,7 +230,7 @@ class SqliteBeats:
                         {f"_{name}": value for name, value in beat._asdict().items()} | {"_now": now}
                     )
                     ever_ready = row.joined_at is not None or beat.node_ready
-                    outcomes.append(Stored(row.intent, row.status, ever_ready, beat.node_ready))
+                    outcomes.append(Stored(row.intent, row.approved, row.status, ever_ready, beat.node_ready))
                 else:
                     outcomes.append(refused or WorkerNotFound)
             if accepted:
@@ -246,6 +247,7 @@ SQLITE_KNOWN = (
         Heartbeat.previous_boot_id,
         Heartbeat.seq,
         Worker.intent,
+        Worker.approved,
         Worker.status,
         Heartbeat.joined_at,
     )

@@ -121,6 +121,7 @@ def _status(stored: Stored) -> Status:
     """Return the status of a worker that is heard at this very moment, so that no clock decides."""
     at = Moment(datetime.max.replace(tzinfo=UTC), Rules())
     health = lifecycle.health(
+        approved=stored.approved,
         recorded=stored.recorded,
         ever_ready=stored.ever_ready,
         left=False,

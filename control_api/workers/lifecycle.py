@@ -60,6 +60,7 @@ def last_heard(registered_at: datetime, last_heartbeat_at: datetime | None) -> d
 
 def health(
     *,
+    approved: bool,
     recorded: Status,
     ever_ready: bool,
     left: bool,
@@ -70,6 +71,7 @@ def health(
 ) -> Status:
     """Return the status that the machine's own signals give, whatever the operator wants.
 
+    approved: whoever is not is PENDING, whatever it says and however long it is silent.
     recorded: the last recorded status; a worker recorded as silent is not revived by the monitor's grace.
     ever_ready: it said that its node is ready since it last registered.
     left: it said goodbye, and nothing since.
@@ -78,6 +80,8 @@ def health(
     """
     silence = at.now - last_heard(registered_at, last_heartbeat_at)
     spared = at.in_grace and recorded in LIVE
+    if not approved:
+        return Status.PENDING
     if left:
         return Status.INACTIVE
     if not ever_ready and (spared or silence <= at.rules.join_grace):
@@ -92,11 +96,14 @@ def status(intent: Intent, health: Status) -> Status:
     return Status.MAINTENANCE if intent is Intent.MAINTENANCE else health
 
 
-def why(new: Status, *, left_reason: str | None, silence: timedelta, first: bool) -> str:
+def why(
+    new: Status, *, left_reason: str | None, silence: timedelta, first: bool, approved: bool = True
+) -> str:
     """Return the sentence that explains a change to `new`.
 
     left_reason: what the worker said with its goodbye, None when it said none.
     silence: time since it was last heard of. first: it has just become known.
+    approved: whether an operator, or its enrolment token, has approved it.
     """
     if new is Status.MAINTENANCE:
         return "an operator put it into maintenance"
@@ -105,5 +112,6 @@ def why(new: Status, *, left_reason: str | None, silence: timedelta, first: bool
             return f"said goodbye: {left_reason}" if left_reason else "said goodbye"
         return f"not heard for {silence.total_seconds():.0f} s"
     if new is Status.PENDING:
-        return "registered" if first else "registered again, not ready yet"
+        said = "registered" if first else "registered again"
+        return f"{said}, waits for approval" if not approved else said if first else f"{said}, not ready yet"
     return "heard, its node is ready" if new is Status.ACTIVE else "heard, but its node is not ready"

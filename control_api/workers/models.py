@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     String,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -54,6 +55,8 @@ class Worker(Base):
     observed_address: Mapped[str | None] = mapped_column(String(45))
     status: Mapped[Status] = mapped_column(words(Status, "status"))
     intent: Mapped[Intent] = mapped_column(words(Intent, "intent"))
+    approved: Mapped[bool] = mapped_column(default=True, server_default=true())
+    enrolment_token_id: Mapped[UUID | None]  # the token that let it in; None is the settings' own
     epoch: Mapped[int]
     cpu_cores: Mapped[int]
     cpu_model: Mapped[str | None] = mapped_column(String(200))

@@ -69,7 +69,7 @@ def register(
     store.begin_life(session, worker_id, request.boot_id)
     if not is_restart:
         evidence = {"ipAddress": request.ip_address, "observedAddress": peer}
-        store.record_first(session, worker_id, actor="worker", evidence=evidence, now=at.now)
+        store.record_first(session, worker_id, approved=True, actor="worker", evidence=evidence, now=at.now)
     store.record_changes(session, at, actor="worker", only=[worker_id])
     return Entry(_fresh(session, worker_id), doors.credentials.issue(worker_id, epoch), is_restart)
 

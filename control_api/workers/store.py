@@ -144,6 +144,7 @@ def derived_status(at: Moment) -> ColumnElement[str]:
 
     return case(
         (Worker.intent == Intent.MAINTENANCE, Status.MAINTENANCE.value),
+        (~Worker.approved, Status.PENDING.value),
         (Heartbeat.left_at.is_not(None), Status.INACTIVE.value),
         (
             and_(Heartbeat.joined_at.is_(None), ~silent_for_more_than(at.rules.join_grace)),
@@ -229,10 +230,12 @@ def leave(session: Session, worker_id: UUID, reason: str, now: datetime) -> None
 
 
 def record_first(
-    session: Session, worker_id: UUID, *, actor: str, evidence: dict[str, Any], now: datetime
+    session: Session, worker_id: UUID, *, approved: bool, actor: str, evidence: dict[str, Any], now: datetime
 ) -> None:
     """Write the transition with which a worker becomes known."""
-    reason = lifecycle.why(Status.PENDING, left_reason=None, silence=timedelta(0), first=True)
+    reason = lifecycle.why(
+        Status.PENDING, left_reason=None, silence=timedelta(0), first=True, approved=approved
+    )
     session.add(
         Transition(
             worker_id=worker_id,
@@ -311,6 +314,7 @@ def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:
             Worker.id,
             Worker.status,
             new,
+            Worker.approved,
             Worker.registered_at,
             Heartbeat.received_at,
             Heartbeat.node_ready,
@@ -326,7 +330,7 @@ def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:
 
 
 def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
-    worker_id, old, new, registered_at, received_at, node_ready, left_at, left_reason = row
+    worker_id, old, new, approved, registered_at, received_at, node_ready, left_at, left_reason = row
     silence = at.now - lifecycle.last_heard(registered_at, received_at)
     to = Status(new)
     return {
@@ -334,7 +338,11 @@ def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
         "from_status": old,
         "to_status": to,
         "reason": lifecycle.why(
-            to, left_reason=None if left_at is None else left_reason or "", silence=silence, first=False
+            to,
+            left_reason=None if left_at is None else left_reason or "",
+            silence=silence,
+            first=False,
+            approved=approved,
         ),
         "actor": actor,
         "evidence": {

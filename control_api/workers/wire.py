@@ -156,6 +156,7 @@ class WorkerView(Wire):
     ip_address: str
     status: Status
     intent: Intent
+    approved: bool
     is_ready: bool
     is_schedulable: bool
     last_heartbeat: datetime | None
@@ -279,6 +280,7 @@ def view(worker: Worker, at: Moment, nodes_seen_at: datetime | None) -> WorkerVi
     """Return the worker as it is seen at this moment. nodes_seen_at: when K3s last listed its nodes."""
     beat = worker.heartbeat
     health = lifecycle.health(
+        approved=worker.approved,
         recorded=worker.status,
         ever_ready=beat.joined_at is not None,
         left=beat.left_at is not None,

@@ -55,7 +55,7 @@ async def test_outcomes_come_in_the_order_of_the_beats(database: Database, clock
     beats = [beat(ids[3]), beat(ids[0], epoch=2), beat(ids[1], ready=False), beat(UUID(int=0)), beat(ids[2])]
     outcomes = await store.write(beats)
     await store.close()
-    fine = Stored(Intent.ACTIVE, Status.ACTIVE, True, True)
+    fine = Stored(Intent.ACTIVE, True, Status.ACTIVE, True, True)
     assert [getattr(o, "__name__", o) for o in outcomes] == [
         fine,
         "InvalidCredential",

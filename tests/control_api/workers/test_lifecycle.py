@@ -20,6 +20,7 @@ def derive(**facts: Any) -> Status:
     """Derive the status of a healthy worker, but for what `facts` change."""
     seconds = facts.pop("silent_for", 0)
     values: dict[str, Any] = {
+        "approved": True,
         "recorded": Status.ACTIVE,
         "ever_ready": True,
         "left": False,
@@ -87,6 +88,16 @@ def test_a_worker_that_said_goodbye_is_inactive_at_once(
     assert got is Status.INACTIVE
 
 
+@pytest.mark.parametrize(("ever_ready", "node_ready", "heard", "_expected"), TABLE)
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("recorded", Status)
+def test_a_worker_that_nobody_approved_is_pending_whatever_it_says(
+    ever_ready: bool, node_ready: bool, heard: str, _expected: Status, left: bool, recorded: Status
+) -> None:
+    signals = {"ever_ready": ever_ready, "node_ready": node_ready, "silent_for": HEARD[heard], "left": left}
+    assert derive(approved=False, recorded=recorded, **signals) is Status.PENDING
+
+
 @pytest.mark.parametrize("recorded", LIVE)
 @pytest.mark.parametrize(
     ("ever_ready", "node_ready", "expected"),
@@ -147,6 +158,12 @@ def test_every_change_has_a_reason(
     assert why(new, left_reason=left_reason, silence=timedelta(seconds=silence), first=first) == sentence
 
 
+@pytest.mark.parametrize(("first", "said"), [(True, "registered"), (False, "registered again")])
+def test_a_worker_that_waits_for_approval_has_that_as_its_reason(first: bool, said: str) -> None:
+    sentence = why(Status.PENDING, left_reason=None, silence=timedelta(0), first=first, approved=False)
+    assert sentence == f"{said}, waits for approval"
+
+
 FACTS = st.fixed_dictionaries(
     {
         "recorded": st.sampled_from(Status),
@@ -155,6 +172,7 @@ FACTS = st.fixed_dictionaries(
         "node_ready": st.booleans(),
         "silent_for": st.floats(min_value=0, max_value=1000),
         "intent": st.sampled_from(Intent),
+        "approved": st.booleans(),
     }
 )
 
@@ -181,6 +199,7 @@ def test_grace_only_ever_spares(facts: dict[str, Any], grace: float) -> None:
 @given(FACTS)
 def test_only_a_worker_that_is_heard_and_ready_is_active(facts: dict[str, Any]) -> None:
     if derive(**facts) is Status.ACTIVE:
+        assert facts["approved"]
         assert facts["ever_ready"]
         assert facts["node_ready"]
         assert not facts["left"]

@@ -63,6 +63,7 @@ async def test_a_worker_is_shown_with_every_field_of_the_contract(api: Api) -> N
         "ipAddress": "192.0.2.11",
         "status": "PENDING",
         "intent": "active",
+        "approved": True,
         "isReady": False,
         "isSchedulable": False,
         "lastHeartbeat": None,

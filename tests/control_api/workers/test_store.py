@@ -54,15 +54,17 @@ def ago(seconds: float) -> datetime:
 
 
 def test_the_expression_says_what_the_function_says_in_every_case(database: Database) -> None:
-    """2 × 5 × 2 × 2 × 2 × 6 × 3 workers and moments: the whole table, and both sides of every border."""
+    """2 × 2 × 5 × 2 × 2 × 2 × 6 × 3 workers and moments: the whole table, and both sides of every border."""
     silences = [None, -5.0, 0.0, 90.0, 90.001, 600.001]
-    cases = list(itertools.product(Intent, Status, [True, False], [True, False], [True, False], silences))
+    booleans = [[True, False]] * 4
+    cases = list(itertools.product(Intent, Status, *booleans, silences))
     with database.transaction() as session:
-        for number, (intent, recorded, ever_ready, left, node_ready, silence) in enumerate(cases):
+        for number, (intent, recorded, approved, ever_ready, left, node_ready, silence) in enumerate(cases):
             add(
                 session,
                 f"w{number}",
                 intent=intent,
+                approved=approved,
                 status=recorded,
                 joined_at=START if ever_ready else None,
                 left_at=START if left else None,
@@ -78,6 +80,7 @@ def test_the_expression_says_what_the_function_says_in_every_case(database: Data
         assert len(rows) == len(cases)
         for worker, beat, derived in rows:
             health = lifecycle.health(
+                approved=worker.approved,
                 recorded=worker.status,
                 ever_ready=beat.joined_at is not None,
                 left=beat.left_at is not None,
