@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path, PurePosixPath
 
@@ -57,14 +58,18 @@ def of_this_process() -> tuple[str, str]:
 def members(directories: list[Path]) -> set[int]:
     """The processes in a host's cgroups. All of them are in every hierarchy, so that one tells."""
     present = [directory for directory in directories if directory.is_dir()]
-    files = present[0].rglob("cgroup.procs") if present else []
-    return {int(pid) for file in files for pid in _read(file).split()}
+    return {int(pid) for path in _tree(present[:1]) for pid in _read(path / "cgroup.procs").split()}
+
+
+def _tree(directories: list[Path]) -> list[Path]:
+    """The directories and all below them; what a stopping host removes meanwhile is left out."""
+    return [Path(path) for directory in directories for path, _, _ in os.walk(directory)]
 
 
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="ascii")
-    except FileNotFoundError:  # the cgroup has just been removed
+    except OSError:  # the cgroup is being removed
         return ""
 
 
@@ -111,8 +116,7 @@ def remove(directory: Path, seconds: float = 5) -> None:
 
 
 def _remove_now(directory: Path) -> bool:
-    inner = [path for path in directory.rglob("*") if path.is_dir()]
-    for path in [*sorted(inner, key=lambda path: -len(path.parts)), directory]:
+    for path in sorted(_tree([directory]), key=lambda path: -len(path.parts)):
         try:
             path.rmdir()
         except FileNotFoundError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,24 @@ def test_processes_are_found_wherever_the_hosts_systemd_has_put_them(tmp_path: P
         (tmp_path / path).mkdir(parents=True, exist_ok=True)
         (tmp_path / path / "cgroup.procs").write_text(pids)
     assert cgroups.members([tmp_path / "gone", tmp_path / "host"]) == {12, 30, 31}
+
+
+def test_a_host_that_stops_removes_cgroups_while_they_are_looked_at(tmp_path: Path) -> None:
+    stopped = threading.Event()
+
+    def start_and_stop_services() -> None:
+        while not stopped.is_set():
+            for number in range(20):
+                (tmp_path / f"system.slice/{number}.service/inner").mkdir(parents=True)
+            shutil.rmtree(tmp_path / "system.slice")
+
+    systemd = threading.Thread(target=start_and_stop_services)
+    systemd.start()
+    try:
+        assert [cgroups.members([tmp_path]) for _ in range(300)] == [set()] * 300
+    finally:
+        stopped.set()
+        systemd.join()
 
 
 @pytest.mark.parametrize(
