@@ -37,6 +37,10 @@ test: .venv/.ready ## all tests that this machine can run
 test-fast: .venv/.ready ## everything but the lab
 	@tests/run --without-lab
 
+fuzz: .venv/.ready ## the schema fuzzer with more than 20,000 cases
+	@tests/install_servers
+	MUSTER_FUZZ_EXAMPLES=500 $(BIN)/pytest -s --timeout 3600 tests/fuzz
+
 lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	@PATH="$$PWD/$(BIN):$$PATH"
 	$(LOCK) --all-extras --group dev --group docs --output-file constraints.txt
@@ -47,4 +51,4 @@ lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	.ci/make_venv $(PYTHON)
 	touch $@
 
-.PHONY: help up down check fix test test-fast lock
+.PHONY: help up down check fix test test-fast fuzz lock
