@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     DateTime,
     Engine,
@@ -21,8 +22,10 @@ from sqlalchemy import (
     MetaData,
     create_engine,
     event,
+    func,
     make_url,
     text,
+    type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
@@ -210,6 +213,15 @@ def insert(session: Session, table: Any) -> Any:
     """Return the dialect's own INSERT, which knows ON CONFLICT."""
     sqlite_here = session.get_bind().dialect.name == "sqlite"
     return sqlite.insert(table) if sqlite_here else postgresql.insert(table)
+
+
+def has_label(session: Session, labels: Any, key: str, value: str | None) -> ColumnElement[bool]:
+    """Return the condition that the JSON object `labels` has this key, with this value unless it is None."""
+    if session.get_bind().dialect.name == "sqlite":
+        found = func.json_extract(labels, f'$."{key}"')
+        return found.is_not(None) if value is None else found == value
+    object_ = type_coerce(labels, postgresql.JSONB)
+    return object_.has_key(key) if value is None else object_.contains({key: value})
 
 
 def hold_file_lock(database: Database) -> int:

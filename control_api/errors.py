@@ -20,6 +20,7 @@ MusterError
 ├── WorkerRemoved
 └── Conflict
     ├── HostnameTaken
+    ├── NameTaken
     ├── MachineIdTaken
     └── HeartbeatOutOfOrder
 """
@@ -107,6 +108,10 @@ class Conflict(MusterError):
 
 class HostnameTaken(Conflict):
     """Another machine is registered under this hostname; rename this one or remove the other."""
+
+
+class NameTaken(Conflict):
+    """Another worker has this name; choose another one, or rename or remove the other."""
 
 
 class MachineIdTaken(Conflict):

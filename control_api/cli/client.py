@@ -36,12 +36,13 @@ class Client:
     def workers(self) -> list[dict[str, Any]]:
         """Return every worker."""
         workers: list[dict[str, Any]] = []
+        params: dict[str, Any] = {"limit": PAGE}
         while True:
-            params = {"limit": PAGE, "offset": len(workers)}
             data = self._ask("GET", "/api/workers", params=params, headers=self._authorization())
             workers += data["workers"]
-            if not data["workers"] or len(workers) >= data["total"]:
+            if data["nextCursor"] is None:
                 return workers
+            params["cursor"] = data["nextCursor"]
 
     def _authorization(self) -> dict[str, str]:
         if self._token is None:

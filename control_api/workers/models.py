@@ -27,24 +27,33 @@ from control_api.workers.lifecycle import Intent, Status
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 BigKey = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts up by itself there
-STANDING = text("removed_at IS NULL")  # a removed worker frees its hostname and its machine id
+STANDING = text("removed_at IS NULL")  # a removed worker frees its name, its hostname and its machine id
+RESTING = text("removed_at IS NULL AND intent = 'maintenance'")
+
+
+def _standing(name: str, *columns: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, postgresql_where=STANDING, sqlite_where=STANDING)
 
 
 class Worker(Base):
-    """A machine of the fleet: what it said of itself, what the operator wants of it, its recorded status."""
+    """A machine of the fleet: what it said of itself, what the operator wants of it, its recorded status.
+
+    Pages are half empty and nothing that changes with a status has an index, so that recording a status is a HOT
+    update: it writes no index at all, however many there are (docs/adr/0005).
+    """
 
     __tablename__ = "workers"
     __table_args__ = (
-        Index(
-            "uq_workers_hostname", "hostname", unique=True, postgresql_where=STANDING, sqlite_where=STANDING
-        ),
-        Index(
-            "uq_workers_machine_id",
-            "machine_id",
-            unique=True,
-            postgresql_where=STANDING,
-            sqlite_where=STANDING,
-        ),
+        _standing("uq_workers_hostname", "hostname", unique=True),
+        _standing("uq_workers_name", "name", unique=True),
+        _standing("uq_workers_machine_id", "machine_id", unique=True),
+        _standing("ix_workers_created_at", "created_at", "id"),
+        _standing("ix_workers_cpu_cores", "cpu_cores", "id"),
+        _standing("ix_workers_total_memory_bytes", "total_memory_bytes", "id"),
+        _standing("ix_workers_total_storage_bytes", "total_storage_bytes", "id"),
+        _standing("ix_workers_architecture", "architecture", "hostname"),
+        Index("ix_workers_maintenance", "hostname", postgresql_where=RESTING, sqlite_where=RESTING),
+        {"postgresql_with": {"fillfactor": 50}},
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -71,6 +80,13 @@ class Worker(Base):
     ansible_host: Mapped[str | None] = mapped_column(String(253))
     ansible_port: Mapped[int | None]
     ansible_user: Mapped[str | None] = mapped_column(String(32))
+    max_pods: Mapped[int | None]
+    notes: Mapped[str | None] = mapped_column(String(2000))
+    maintenance_reason: Mapped[str | None] = mapped_column(String(200))
+    maintenance_by: Mapped[str | None] = mapped_column(String(80))
+    maintenance_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    maintenance_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    maintenance_drain: Mapped[bool | None]
     node_state: Mapped[str | None] = mapped_column(String(8))
     join_token_id: Mapped[str | None] = mapped_column(String(6))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -101,6 +117,20 @@ class Heartbeat(Base):
     disk_usage: Mapped[float | None] = mapped_column(Double)
     current_pods: Mapped[int | None]
     load_average: Mapped[float | None] = mapped_column(Double)
+
+
+class StatusIndex(Base):
+    """The standing workers by recorded status: an index that is kept by hand, in a narrow table of its own.
+
+    An index on workers.status would make every change of a status write every index of that wide table.
+    """
+
+    __tablename__ = "status_index"
+    __table_args__ = (Index("ix_status_index_status", "status", "hostname", "worker_id"),)
+
+    worker_id: Mapped[UUID] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True)
+    hostname: Mapped[str] = mapped_column(String(253))
+    status: Mapped[Status] = mapped_column(words(Status, "status"))
 
 
 class Transition(Base):

@@ -11,6 +11,7 @@ from control_api.errors import (
     InvalidCredential,
     InvalidRegistrationToken,
     MachineIdTaken,
+    NameTaken,
     WorkerNotFound,
     WorkerRemoved,
 )
@@ -23,7 +24,7 @@ from control_api.workers.wire import Registration
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session  # opaque here: the queries are in store
 
-TAKEN = {"hostname": HostnameTaken, "machine_id": MachineIdTaken}
+TAKEN = {"hostname": HostnameTaken, "name": NameTaken, "machine_id": MachineIdTaken}
 
 
 class Doors(NamedTuple):

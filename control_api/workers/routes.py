@@ -12,11 +12,8 @@ from control_api.cluster import joining
 from control_api.envelope import Failure, Success
 from control_api.errors import InvalidCredential, Unauthorized, WorkerNotFound
 from control_api.http import BearerToken, InventoryReader, Now, Peer, Viewer, Wired, success
-from control_api.workers import registry, store, wire
-from control_api.workers.lifecycle import Status
+from control_api.workers import list_store, listing, registry, store, wire
 
-MAX_PAGE = 500
-LARGEST = 2**31 - 1
 log = structlog.get_logger()
 router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
 
@@ -97,20 +94,18 @@ def workers(
     _viewer: Viewer,
     service: Wired,
     now: Now,
-    status: Annotated[list[Status], Query()] = [],  # noqa: B006 - FastAPI copies it
-    search: Annotated[str | None, Query(max_length=253, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-    offset: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+    asked: Annotated[wire.ListQuery, Query()],
 ) -> Success[wire.WorkerPage]:
-    """List the workers, by hostname."""
+    """List the workers: filtered, sorted, a page at a time. Without parameters: the first hundred by hostname."""
+    wanted = asked.listing()
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
         watch = store.watch(session)
-        found, total = store.page(session, at, statuses=status, search=search, limit=limit, offset=offset)
+        found = list_store.page(session, at, watch, wanted)
         seen_at = watch.nodes_seen_at if watch else None
-        views = [wire.view(worker, at, seen_at) for worker in found]
-    page = wire.WorkerPage(workers=views, total=total, limit=limit, offset=offset)
-    return success(f"{total} workers", page)
+        views = [wire.view(worker, at, seen_at) for worker in found.workers]
+    following = None if found.after is None else listing.cursor(wanted.sort, wanted.order, found.after)
+    return success(f"{len(views)} workers", wire.WorkerPage(workers=views, next_cursor=following))
 
 
 @router.get("/workers/stats")
@@ -135,7 +130,10 @@ def worker(worker_id: UUID, _viewer: Viewer, service: Wired, now: Now) -> Succes
 
 @router.get("/workers/{worker_id}/transitions")
 def transitions(
-    worker_id: UUID, _viewer: Viewer, service: Wired, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100
+    worker_id: UUID,
+    _viewer: Viewer,
+    service: Wired,
+    limit: Annotated[int, Query(ge=1, le=wire.MAX_PAGE)] = 100,
 ) -> Success[wire.TransitionList]:
     """List the worker's changes of status, the newest first."""
     with service.database.reading() as session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +18,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    or_,
     select,
     type_coerce,
     update,
@@ -29,7 +28,7 @@ from sqlalchemy.orm import Session, contains_eager
 from control_api import db
 from control_api.workers import lifecycle
 from control_api.workers.lifecycle import LIVE, Intent, Moment, Rules, Status
-from control_api.workers.models import STANDING, Heartbeat, Transition, Watch, Worker
+from control_api.workers.models import STANDING, Heartbeat, StatusIndex, Transition, Watch, Worker
 
 CHUNK = 1000  # ids in one IN (…): SQLite and PostgreSQL both bound the number of parameters
 Item = TypeVar("Item")
@@ -79,26 +78,6 @@ def locked(session: Session, worker_id: UUID) -> Worker | None:
 def standing(session: Session) -> Sequence[Worker]:
     """Return every worker that was not removed, by hostname."""
     return session.scalars(_with_heartbeat(select(Worker)).where(STANDING).order_by(Worker.hostname)).all()
-
-
-def page(
-    session: Session,
-    at: Moment,
-    *,
-    statuses: Iterable[Status],
-    search: str | None,
-    limit: int,
-    offset: int,
-) -> tuple[Sequence[Worker], int]:
-    """Return one page of the workers, by hostname, and how many there are in all.
-
-    statuses: only workers of these statuses as derived at this moment; none given means all.
-    search: only workers with this text in their name, hostname or address.
-    """
-    wanted = _matching(at, statuses, search)
-    total = session.scalar(select(func.count()).select_from(Worker).join(Heartbeat).where(wanted)) or 0
-    query = _with_heartbeat(select(Worker)).where(wanted).order_by(Worker.hostname, Worker.id)
-    return session.scalars(query.limit(limit).offset(offset)).all(), total
 
 
 def transitions(session: Session, worker_id: UUID, limit: int) -> Sequence[Transition]:
@@ -169,6 +148,7 @@ def enrol(session: Session, values: Mapping[str, Any], *, key: str) -> tuple[UUI
     statement = db.insert(session, Worker).values(**values)
     kept = {"id", "name", "status", "intent", "epoch", "labels", "created_at", "node_state", "join_token_id"}
     renewed = {column: statement.excluded[column] for column in values if column not in kept}
+    renewed["name"] = case((Worker.name == Worker.hostname, statement.excluded.name), else_=Worker.name)
     statement = statement.on_conflict_do_update(
         index_elements=[key],
         index_where=STANDING,
@@ -191,9 +171,10 @@ def _insert(session: Session, statement: Any) -> Any:
 
 
 def renew(session: Session, worker_id: UUID, values: Mapping[str, Any]) -> None:
-    """Write what a known worker says of itself. Raises Taken."""
+    """Write what a known worker says of itself; a name that nobody chose follows the hostname. Raises Taken."""
+    name = case((Worker.name == Worker.hostname, values["hostname"]), else_=Worker.name)
     with _unique():
-        session.execute(update(Worker).where(Worker.id == worker_id).values(**values))
+        session.execute(update(Worker).where(Worker.id == worker_id).values(**values, name=name))
 
 
 class Taken(Exception):  # noqa: N818 - an answer that unwinds the transaction, not a fault
@@ -217,6 +198,7 @@ def begin_life(session: Session, worker_id: UUID, boot_id: UUID | None) -> None:
     }
     statement = db.insert(session, Heartbeat).values(worker_id=worker_id, **fresh)
     session.execute(statement.on_conflict_do_update(index_elements=["worker_id"], set_=fresh))
+    index_statuses(session, [worker_id])
 
 
 def leave(session: Session, worker_id: UUID, reason: str, now: datetime) -> None:
@@ -273,8 +255,18 @@ def record_changes(
                 )
             )
     if changes:
+        index_statuses(session, sorted(change["worker_id"] for change in changes))
         session.execute(insert(Transition), changes)
     return changes
+
+
+def index_statuses(session: Session, ids: Sequence[UUID]) -> None:
+    """Bring the hand-made index of recorded statuses up to date for these workers."""
+    for chunk in chunks(ids):
+        rows = select(Worker.id, Worker.hostname, Worker.status).where(STANDING, Worker.id.in_(chunk))
+        statement = db.insert(session, StatusIndex).from_select(["worker_id", "hostname", "status"], rows)
+        new = {name: statement.excluded[name] for name in ("hostname", "status")}
+        session.execute(statement.on_conflict_do_update(index_elements=["worker_id"], set_=new))
 
 
 # ---- inside
@@ -282,12 +274,12 @@ def record_changes(
 
 @contextmanager
 def _unique() -> Iterator[None]:
-    """Turn the database's refusal of a second hostname or machine id into Taken."""
+    """Turn the database's refusal of a second hostname, name or machine id into Taken."""
     try:
         yield
     except IntegrityError as exc:
         text = str(exc.orig)
-        for column in ("hostname", "machine_id"):
+        for column in ("hostname", "name", "machine_id"):
             if f"uq_workers_{column}" in text or f"workers.{column}" in text:
                 raise Taken(column) from None
         raise
@@ -295,16 +287,6 @@ def _unique() -> Iterator[None]:
 
 def _with_heartbeat(query: Select[Worker]) -> Select[Worker]:
     return query.join(Worker.heartbeat).options(contains_eager(Worker.heartbeat))
-
-
-def _matching(at: Moment, statuses: Iterable[Status], search: str | None) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [Worker.removed_at.is_(None)]
-    if wanted := [status.value for status in statuses]:
-        conditions.append(derived_status(at).in_(wanted))
-    if search:
-        columns = (Worker.name, Worker.hostname, Worker.ip_address)
-        conditions.append(or_(*(column.icontains(search, autoescape=True) for column in columns)))
-    return and_(*conditions)
 
 
 def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:

@@ -12,8 +12,9 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool
 
 from control_api.envelope import Request, Wire
-from control_api.workers import lifecycle
+from control_api.workers import lifecycle, listing
 from control_api.workers.lifecycle import Intent, Moment, Status
+from control_api.workers.listing import LONGEST, Listing, NodeState, Order, Sort
 from control_api.workers.models import Transition, Worker
 from control_api.workers.store import Tally
 
@@ -25,6 +26,10 @@ SSH_KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]{1,60}) [A-Za-z0-9+/]{16,4000}={0,3}\Z"
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+LABEL_WORD = "[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+LABEL_KEY = f"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{LABEL_WORD}"  # as Kubernetes has it
+LABEL_VALUE = f"({LABEL_WORD})?"
+MAX_PAGE = 500
 POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 LARGEST = 2**63 - 1
 NODES_FRESH = timedelta(seconds=60)  # older news of K3s are no news
@@ -86,6 +91,10 @@ Hostname = Annotated[str, AfterValidator(_hostname)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
 Bytes = Annotated[int, BeforeValidator(quantity, json_schema_input_type=int | str)]
 Text = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Line = Annotated[str, AfterValidator(_printable)]
+LabelKey = Annotated[str, Field(max_length=317, pattern=rf"^{LABEL_KEY}$")]
+LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^{LABEL_VALUE}$")]
+Selector = Annotated[str, Field(max_length=381, pattern=rf"^{LABEL_KEY}(={LABEL_VALUE})?$")]
 Percent = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -145,6 +154,44 @@ class Goodbye(Request):
     """Why a worker leaves, when it says so."""
 
     reason: Text | None = None
+
+
+class ListQuery(Request):
+    """What the list is asked for, in the query string."""
+
+    status: list[Status] = Field([], max_length=5, description="Any of these statuses; may be repeated.")
+    intent: Intent | None = None
+    architecture: Annotated[Line, Field(max_length=32)] | None = Field(None, examples=["amd64"])
+    node_state: NodeState | None = None
+    label: Annotated[list[Selector], Field(max_length=10)] = Field(
+        [],
+        description="A label as `key=value`, or `key` for whatever value; all of several.",
+        examples=[["zone=a"]],
+    )
+    search: Annotated[Line, Field(max_length=253)] = Field(
+        "", description="A part of the name, the hostname or the address, in whatever case."
+    )
+    sort: Sort = Sort.HOSTNAME
+    order: Order = Order.ASC
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+    cursor: Annotated[str, Field(max_length=LONGEST)] | None = Field(
+        None, description="nextCursor of the page before, with the same sort, order and filters."
+    )
+
+    def listing(self) -> Listing:
+        """Return the page that is asked for. Raises InvalidRequest when the cursor is none of this list."""
+        return Listing(
+            statuses=tuple(self.status),
+            intent=self.intent,
+            architecture=self.architecture,
+            node_state=self.node_state,
+            labels=tuple(listing.label(selector) for selector in self.label),
+            search=self.search.lower(),
+            sort=self.sort,
+            order=self.order,
+            limit=self.limit,
+            after=None if self.cursor is None else listing.position(self.cursor, self.sort, self.order),
+        )
 
 
 class WorkerView(Wire):
@@ -219,12 +266,10 @@ class Left(Wire):
 
 
 class WorkerPage(Wire):
-    """Some of the workers, and how many there are."""
+    """Some of the workers; nextCursor asks for those that follow, and is null on the last page."""
 
     workers: list[WorkerView]
-    total: int
-    limit: int
-    offset: int
+    next_cursor: str | None
 
 
 class Inventory(Wire):

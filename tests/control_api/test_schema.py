@@ -31,9 +31,14 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, postgresql: Postgr
 both = pytest.mark.parametrize("empty_url", ["sqlite", "postgresql"], indirect=True)
 
 
+# Only PostgreSQL has such indexes, and the second not always.
+GIN = ("ix_workers_labels", "ix_workers_trigrams")
+
+
 def test_migrations_make_what_the_models_say(database: Database) -> None:
+    options = {"compare_type": True, "include_name": lambda name, _kind, _parents: name not in GIN}
     with database.reading() as session:
-        context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+        context = MigrationContext.configure(session.connection(), opts=options)
         assert compare_metadata(context, schema.metadata) == []
 
 

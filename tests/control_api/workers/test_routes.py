@@ -92,7 +92,7 @@ async def test_a_worker_is_shown_with_every_field_of_the_contract(api: Api) -> N
         "updatedAt": "2026-11-24T12:00:00Z",
     }
     listed = await api.get("/api/workers")
-    assert listed == {"workers": [seen], "total": 1, "limit": 100, "offset": 0}
+    assert listed == {"workers": [seen], "nextCursor": None}
     assert (await api.get("/api/inventory")) == {"workers": [seen]}
 
 
@@ -112,27 +112,50 @@ async def test_lists_are_filtered_searched_and_paged(api: Api, clock: Clock) -> 
     assert await names("status=MAINTENANCE") == []
     assert await names("search=192.0.2.2") == ["b2"]
     assert await names("search=END") == ["pending"]
-    assert await names("limit=2") == ["b1", "b2"]
-    assert await names("limit=2&offset=2") == ["b3", "pending"]
-    assert await names("limit=2&offset=4") == []
+    assert await names("sort=hostname&order=desc&limit=2") == ["pending", "b3"]
+    first = await api.get("/api/workers?limit=3")
+    assert await names(f"limit=3&cursor={first['nextCursor']}") == ["pending"]
 
 
 @pytest.mark.parametrize(
     ("query", "field"),
     [
         ("status=DEAD", "status.0"),
+        ("intent=away", "intent"),
+        ("nodeState=ready", "nodeState"),
         ("limit=0", "limit"),
         ("limit=501", "limit"),
         ("limit=x", "limit"),
-        ("offset=-1", "offset"),
-        ("offset=99999999999999999999", "offset"),
+        ("offset=0", "offset"),
         ("search=%00", "search"),
+        ("architecture=%0A", "architecture"),
+        ("label=", "label.0"),
+        ("label=a%22b", "label.0"),
+        ("label=a=b=c", "label.0"),
+        ("sort=lastHeartbeat", "sort"),
+        ("order=up", "order"),
+        ("cursor=", "cursor"),
+        ("cursor=%21", "cursor"),
+        ("cursor=bnVsbA", "cursor"),
+        ("cursor=" + "W" * 1001, "cursor"),
     ],
 )
 async def test_a_bad_query_names_its_parameter(sqlite_api: Api, query: str, field: str) -> None:
     answer = await sqlite_api.client.get(f"/api/workers?{query}", headers=sqlite_api.admin())
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "INVALID_REQUEST")
     assert [detail["field"] for detail in answer.json()["error"]["details"]] == [field]
+
+
+async def test_a_cursor_is_of_use_in_its_own_order_only(sqlite_api: Api) -> None:
+    for number in range(3):
+        await sqlite_api.register(hostname=f"w{number}")
+    cursor = (await sqlite_api.get("/api/workers?limit=1&sort=cpuCores"))["nextCursor"]
+    for query in ("", "&sort=name", "&sort=cpuCores&order=desc"):
+        path = f"/api/workers?cursor={cursor}{query}"
+        answer = await sqlite_api.client.get(path, headers=sqlite_api.admin())
+        assert answer.json()["error"]["details"] == [
+            {"field": "cursor", "message": "belongs to a list in another order"}
+        ]
 
 
 async def test_the_fleet_in_numbers(api: Api, clock: Clock) -> None:

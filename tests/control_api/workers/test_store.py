@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -42,6 +41,8 @@ def add(session: Session, hostname: str, **values: Any) -> UUID:
     for name, value in values.items():
         (of_beat if name in Heartbeat.__table__.columns else of_worker)[name] = value
     session.add_all([Worker(**of_worker), Heartbeat(**of_beat)])
+    session.flush()
+    store.index_statuses(session, [worker_id])
     return worker_id
 
 
@@ -164,51 +165,6 @@ def test_a_removed_worker_is_left_alone(database: Database) -> None:
         assert store.record_changes(session, Moment(START, RULES), actor="monitor") == []
         assert store.standing(session) == []
         assert store.tallies(session, Moment(START, RULES)) == []
-
-
-def test_a_page_is_filtered_by_the_status_of_this_moment(database: Database) -> None:
-    with database.transaction() as session:
-        add(session, "fine")
-        add(session, "silent", received_at=ago(95))
-    with database.reading() as session:
-        at = Moment(START, RULES)
-        found, total = store.page(session, at, statuses=[Status.INACTIVE], search=None, limit=10, offset=0)
-    assert ([worker.hostname for worker in found], total) == (["silent"], 1)
-
-
-@pytest.mark.parametrize(
-    ("search", "expected"),
-    [
-        ("a-1", ["a-1"]),
-        ("A-1", ["a-1"]),
-        ("192.0.2.7", ["b-2"]),
-        ("%", []),
-        ("_", []),
-        ("", ["a-1", "b-2"]),
-        ("nothing", []),
-    ],
-)
-def test_search_finds_names_and_addresses_literally(
-    database: Database, search: str, expected: list[str]
-) -> None:
-    with database.transaction() as session:
-        add(session, "a-1")
-        add(session, "b-2", ip_address="192.0.2.7")
-    with database.reading() as session:
-        at = Moment(START, RULES)
-        found, total = store.page(session, at, statuses=[], search=search, limit=10, offset=0)
-    assert ([worker.hostname for worker in found], total) == (expected, len(expected))
-
-
-def test_pages_follow_each_other_without_gaps(database: Database) -> None:
-    with database.transaction() as session:
-        for number in range(7):
-            add(session, f"w{number}")
-    with database.reading() as session:
-        at = Moment(START, RULES)
-        pages = [store.page(session, at, statuses=[], search=None, limit=3, offset=o) for o in (0, 3, 6, 9)]
-    assert [worker.hostname for found, _ in pages for worker in found] == [f"w{n}" for n in range(7)]
-    assert {total for _, total in pages} == {7}
 
 
 def test_tallies_sum_capacity_of_all_and_use_of_those_that_are_heard(database: Database) -> None:

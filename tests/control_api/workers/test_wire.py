@@ -156,7 +156,7 @@ async def test_a_bad_registration_is_a_422_and_stores_nothing(
     answer = await sqlite_api.client.post("/api/workers/register", json=registration(**change))
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "INVALID_REQUEST")
     assert [detail["field"] for detail in answer.json()["error"]["details"]] == list(change)
-    assert (await sqlite_api.get("/api/workers"))["total"] == 0
+    assert (await sqlite_api.get("/api/workers"))["workers"] == []
 
 
 async def test_a_refusal_never_repeats_the_token(sqlite_api: Api) -> None:
