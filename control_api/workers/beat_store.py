@@ -23,8 +23,8 @@ from control_api.errors import (
     WorkerNotFound,
     WorkerRemoved,
 )
-from control_api.workers.lifecycle import Intent, Status
-from control_api.workers.models import Heartbeat, Worker
+from control_api.workers.lifecycle import NODES_FRESH, Intent, Node, Status
+from control_api.workers.models import Heartbeat, Watch, Worker
 
 ATTEMPTS = 3
 log = structlog.get_logger()
@@ -54,15 +54,26 @@ class Stored(NamedTuple):
     recorded: Status
     ever_ready: bool
     node_ready: bool
+    knows_nodes: bool
+    node: Node | None
 
 
 Outcome = Stored | type[MusterError]
 
 
 @cache
-def _stored(intent: str, approved: bool, recorded: str, ever_ready: bool, node_ready: bool) -> Stored:
+def _stored(
+    intent: str,
+    approved: bool,
+    recorded: str,
+    ever_ready: bool,
+    node_ready: bool,
+    knows_nodes: bool,
+    node: str | None,
+) -> Stored:
     """Return the one object for these few words, since making enums of them costs more than the lookup."""
-    return Stored(Intent(intent), approved, Status(recorded), ever_ready, node_ready)
+    seen = Node(node) if node else None
+    return Stored(Intent(intent), approved, Status(recorded), ever_ready, node_ready, knows_nodes, seen)
 
 
 class BeatStore(Protocol):
@@ -124,7 +135,8 @@ WHERE h.worker_id = held.worker_id AND beat.worker_id = held.worker_id AND w.id 
   AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
        OR CASE WHEN beat.boot_id = h.boot_id THEN beat.seq > h.seq
                ELSE beat.boot_id IS DISTINCT FROM h.previous_boot_id END)
-RETURNING h.worker_id, w.intent, w.approved, w.status, h.joined_at IS NOT NULL, h.node_ready
+RETURNING h.worker_id, w.intent, w.approved, w.status, h.joined_at IS NOT NULL, h.node_ready,
+  COALESCE((SELECT nodes_seen_at >= %(nodes_fresh)b FROM watch), false), w.node_state
 """
 POSTGRES_KNOWN = """
 SELECT w.id, w.epoch, w.removed_at, h.boot_id, h.previous_boot_id, h.seq
@@ -179,7 +191,10 @@ class PostgresBeats:
         self, connection: psycopg.AsyncConnection[TupleRow], beats: Sequence[Beat]
     ) -> list[Outcome]:
         columns = dict(zip(Beat._fields, map(list, zip(*beats, strict=True)), strict=True))
-        cursor = await connection.execute(POSTGRES_WRITE, {**columns, "now": self._clock()}, binary=True)
+        now = self._clock()
+        cursor = await connection.execute(
+            POSTGRES_WRITE, {**columns, "now": now, "nodes_fresh": now - NODES_FRESH}, binary=True
+        )
         stored: dict[UUID, Outcome] = {row[0]: _stored(*row[1:]) for row in await cursor.fetchall()}
         if len(stored) < len(beats):
             stored |= await self._refusals(
@@ -217,6 +232,8 @@ class SqliteBeats:
     def _write(self, beats: Sequence[Beat]) -> list[Outcome]:
         with self._database.transaction() as session:
             now = self._clock()
+            seen_at = session.scalar(select(Watch.nodes_seen_at))
+            knows_nodes = seen_at is not None and seen_at >= now - NODES_FRESH
             rows = {
                 row[0]: row for row in session.execute(SQLITE_KNOWN, {"ids": [b.worker_id for b in beats]})
             }
@@ -230,7 +247,8 @@ class SqliteBeats:
                         {f"_{name}": value for name, value in beat._asdict().items()} | {"_now": now}
                     )
                     ever_ready = row.joined_at is not None or beat.node_ready
-                    outcomes.append(Stored(row.intent, row.approved, row.status, ever_ready, beat.node_ready))
+                    fixed = (row.intent, row.approved, row.status)
+                    outcomes.append(Stored(*fixed, ever_ready, beat.node_ready, knows_nodes, row.node_state))
                 else:
                     outcomes.append(refused or WorkerNotFound)
             if accepted:
@@ -250,6 +268,7 @@ SQLITE_KNOWN = (
         Worker.approved,
         Worker.status,
         Heartbeat.joined_at,
+        Worker.node_state,
     )
     .join(Heartbeat)
     .where(Worker.id.in_(bindparam("ids", expanding=True)))

@@ -119,13 +119,15 @@ class Heartbeats:
 @cache
 def _status(stored: Stored) -> Status:
     """Return the status of a worker that is heard at this very moment, so that no clock decides."""
-    at = Moment(datetime.max.replace(tzinfo=UTC), Rules())
+    now = datetime.max.replace(tzinfo=UTC)
+    at = Moment(now, Rules(), nodes_seen_at=now if stored.knows_nodes else None)
     health = lifecycle.health(
         approved=stored.approved,
         recorded=stored.recorded,
         ever_ready=stored.ever_ready,
         left=False,
         node_ready=stored.node_ready,
+        node=stored.node,
         registered_at=at.now,
         last_heartbeat_at=at.now,
         at=at,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, or_, select, true, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, false, or_, select, true, tuple_, union_all
 from sqlalchemy.orm import Session, contains_eager
 
 from control_api import db
@@ -58,7 +58,7 @@ def _looks(watch: Watch | None, at: Moment) -> bool:
 
 def _parts(session: Session, at: Moment, wanted: Listing, *, recorded: bool) -> Iterable[Select[Any]]:
     """Return the queries whose results, one after the other, are the list from the position on."""
-    conditions = _conditions(session, wanted)
+    conditions = _conditions(session, at, wanted)
     if wanted.statuses:
         conditions.append(_has_status(at, wanted.statuses, recorded=recorded))
     if wanted.sort is Sort.STATUS:
@@ -128,14 +128,14 @@ def _has_status(at: Moment, statuses: Iterable[Status], *, recorded: bool) -> Co
     return derived_status(at).in_([status.value for status in statuses])
 
 
-def _conditions(session: Session, wanted: Listing) -> list[ColumnElement[bool]]:
+def _conditions(session: Session, at: Moment, wanted: Listing) -> list[ColumnElement[bool]]:
     conditions: list[Any] = [STANDING]
     if wanted.intent is not None:
         conditions.append(Worker.intent == wanted.intent)
     if wanted.architecture is not None:
         conditions.append(Worker.architecture == wanted.architecture)
     if wanted.node_state is not None:
-        conditions.append(_has_node_state(wanted.node_state))
+        conditions.append(_has_node_state(at, wanted.node_state))
     conditions += [db.has_label(session, Worker.labels, key, value) for key, value in wanted.labels]
     if wanted.search:
         columns = (Worker.hostname, Worker.name, Worker.ip_address)  # all of them in lower case
@@ -143,7 +143,9 @@ def _conditions(session: Session, wanted: Listing) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _has_node_state(state: NodeState) -> ColumnElement[bool]:
+def _has_node_state(at: Moment, state: NodeState) -> ColumnElement[bool]:
+    if not at.knows_nodes:
+        return true() if state is NodeState.UNKNOWN else false()
     return Worker.node_state.is_(None) if state is NodeState.UNKNOWN else Worker.node_state == state.value
 
 

@@ -41,6 +41,7 @@ class NodeState(StrEnum):
 
     READY = "Ready"
     NOT_READY = "NotReady"
+    MISSING = "Missing"
     UNKNOWN = "Unknown"
 
 

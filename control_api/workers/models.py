@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Double,
+    Enum,
     ForeignKey,
     Identity,
     Index,
@@ -23,10 +24,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from control_api.db import Base, UtcDateTime, words
-from control_api.workers.lifecycle import Intent, Status
+from control_api.workers.lifecycle import Intent, Node, Status
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 BigKey = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts up by itself there
+NODE = Enum(
+    Node,
+    name="node_state",
+    native_enum=False,
+    length=8,
+    values_callable=lambda nodes: [n.value for n in nodes],
+)
 STANDING = text("removed_at IS NULL")  # a removed worker frees its name, its hostname and its machine id
 RESTING = text("removed_at IS NULL AND intent = 'maintenance'")
 
@@ -87,7 +95,7 @@ class Worker(Base):
     maintenance_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     maintenance_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     maintenance_drain: Mapped[bool | None]
-    node_state: Mapped[str | None] = mapped_column(String(8))
+    node_state: Mapped[Node | None] = mapped_column(NODE)
     join_token_id: Mapped[str | None] = mapped_column(String(6))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     registered_at: Mapped[datetime] = mapped_column(UtcDateTime)

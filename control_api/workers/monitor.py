@@ -147,7 +147,7 @@ class Monitor:
             if "clock jumped" in memory.notes:
                 watch_store.pull_back(session, now)
             watch_store.save_watch(session, now, memory.grace_until)
-            changes = store.record_changes(session, Moment(now, rules, memory.grace_until), actor="monitor")
+            changes = store.record_changes(session, store.moment(session, now, rules), actor="monitor")
         self._memory = memory
         for note in memory.notes:
             grace_until = memory.grace_until.isoformat()

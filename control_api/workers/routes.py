@@ -54,7 +54,7 @@ def register(
         f"{said}; {handout.problem}." if handout.problem else said,
         wire.Registered(
             worker_id=worker.id,
-            worker=wire.view(worker, at, None),
+            worker=wire.view(worker, at),
             is_restart=entry.is_restart,
             credential=entry.credential,
             join_token=handout.token,
@@ -100,10 +100,8 @@ def workers(
     wanted = asked.listing()
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
-        watch = store.watch(session)
-        found = list_store.page(session, at, watch, wanted)
-        seen_at = watch.nodes_seen_at if watch else None
-        views = [wire.view(worker, at, seen_at) for worker in found.workers]
+        found = list_store.page(session, at, store.watch(session), wanted)
+        views = [wire.view(worker, at) for worker in found.workers]
     following = None if found.after is None else listing.cursor(wanted.sort, wanted.order, found.after)
     return success(f"{len(views)} workers", wire.WorkerPage(workers=views, next_cursor=following))
 
@@ -121,11 +119,10 @@ def worker(worker_id: UUID, _viewer: Viewer, service: Wired, now: Now) -> Succes
     """Show one worker."""
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
-        watch = store.watch(session)
         found = store.worker(session, worker_id)
         if found is None or found.removed_at is not None:
             raise WorkerNotFound
-        return success("Worker found", wire.view(found, at, watch.nodes_seen_at if watch else None))
+        return success("Worker found", wire.view(found, at))
 
 
 @router.get("/workers/{worker_id}/transitions")
@@ -151,7 +148,5 @@ def inventory(service: Wired, now: Now) -> Success[wire.Inventory]:
     """List every worker at once, for the inventory plugin."""
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
-        watch = store.watch(session)
-        seen_at = watch.nodes_seen_at if watch else None
-        views = [wire.view(worker, at, seen_at) for worker in store.standing(session)]
+        views = [wire.view(worker, at) for worker in store.standing(session)]
     return success(f"{len(views)} workers", wire.Inventory(workers=views))

@@ -18,7 +18,9 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    or_,
     select,
+    true,
     type_coerce,
     update,
 )
@@ -27,7 +29,7 @@ from sqlalchemy.orm import Session, contains_eager
 
 from control_api import db
 from control_api.workers import lifecycle
-from control_api.workers.lifecycle import LIVE, Intent, Moment, Rules, Status
+from control_api.workers.lifecycle import LIVE, Intent, Moment, Node, Rules, Status
 from control_api.workers.models import STANDING, Heartbeat, StatusIndex, Transition, Watch, Worker
 
 CHUNK = 1000  # ids in one IN (…): SQLite and PostgreSQL both bound the number of parameters
@@ -55,8 +57,9 @@ class Tally(NamedTuple):
 
 
 def moment(session: Session, now: datetime, rules: Rules) -> Moment:
-    """Return what statuses depend on now, with the grace that the monitor has written down."""
-    return Moment(now, rules, session.scalar(select(Watch.grace_until)))
+    """Return what statuses depend on now: the monitor's grace, and when K3s was last heard."""
+    watching = session.execute(select(Watch.grace_until, Watch.nodes_seen_at)).first()
+    return Moment(now, rules) if watching is None else Moment(now, rules, *watching)
 
 
 def watch(session: Session) -> Watch | None:
@@ -117,6 +120,8 @@ def tallies(session: Session, at: Moment) -> list[Tally]:
 def derived_status(at: Moment) -> ColumnElement[str]:
     """Return lifecycle's status as an expression, for filters and sets; a test holds the two equal."""
     spared = Worker.status.in_(LIVE) if at.in_grace else false()
+    unseen = Worker.node_state.is_(None) if at.knows_nodes else false()
+    ready = Worker.node_state == Node.READY if at.knows_nodes else true()
 
     def silent_for_more_than(time: timedelta) -> ColumnElement[bool]:
         return and_(heard_at < at.now - time, ~spared)
@@ -126,11 +131,11 @@ def derived_status(at: Moment) -> ColumnElement[str]:
         (~Worker.approved, Status.PENDING.value),
         (Heartbeat.left_at.is_not(None), Status.INACTIVE.value),
         (
-            and_(Heartbeat.joined_at.is_(None), ~silent_for_more_than(at.rules.join_grace)),
+            and_(or_(Heartbeat.joined_at.is_(None), unseen), ~silent_for_more_than(at.rules.join_grace)),
             Status.PENDING.value,
         ),
         (silent_for_more_than(at.rules.timeout), Status.INACTIVE.value),
-        (Heartbeat.node_ready, Status.ACTIVE.value),
+        (and_(Heartbeat.node_ready, ready), Status.ACTIVE.value),
         else_=Status.NOT_READY.value,
     )
 
@@ -215,15 +220,12 @@ def record_first(
     session: Session, worker_id: UUID, *, approved: bool, actor: str, evidence: dict[str, Any], now: datetime
 ) -> None:
     """Write the transition with which a worker becomes known."""
-    reason = lifecycle.why(
-        Status.PENDING, left_reason=None, silence=timedelta(0), first=True, approved=approved
-    )
     session.add(
         Transition(
             worker_id=worker_id,
             from_status=None,
             to_status=Status.PENDING,
-            reason=reason,
+            reason=lifecycle.why_first(approved),
             actor=actor,
             evidence=evidence,
             at=now,
@@ -300,6 +302,7 @@ def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:
             Worker.registered_at,
             Heartbeat.received_at,
             Heartbeat.node_ready,
+            Worker.node_state,
             Heartbeat.left_at,
             Heartbeat.left_reason,
         )
@@ -312,7 +315,7 @@ def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:
 
 
 def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
-    worker_id, old, new, approved, registered_at, received_at, node_ready, left_at, left_reason = row
+    worker_id, old, new, approved, registered_at, received_at, node_ready, node, left_at, left_reason = row
     silence = at.now - lifecycle.last_heard(registered_at, received_at)
     to = Status(new)
     return {
@@ -323,14 +326,18 @@ def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
             to,
             left_reason=None if left_at is None else left_reason or "",
             silence=silence,
-            first=False,
             approved=approved,
+            node_ready=node_ready,
+            node=node,
+            at=at,
         ),
         "actor": actor,
         "evidence": {
             "lastHeartbeat": received_at.isoformat() if received_at else None,
             "silenceSeconds": round(silence.total_seconds(), 3),
             "nodeReady": node_ready,
+            "nodeState": node if at.knows_nodes else None,
+            "nodesSeenAt": at.nodes_seen_at.isoformat() if at.nodes_seen_at else None,
         },
         "at": at.now,
     }

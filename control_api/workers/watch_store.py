@@ -11,7 +11,7 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from control_api import db
-from control_api.workers.lifecycle import Moment, Status
+from control_api.workers.lifecycle import Moment, Node, Status
 from control_api.workers.models import STANDING, Heartbeat, Watch, Worker
 from control_api.workers.store import chunks, heard_at
 
@@ -50,14 +50,16 @@ def pull_back(session: Session, now: datetime) -> None:
     """Take what lies in the future for heard now: the clock was set back."""
     session.execute(update(Heartbeat).where(Heartbeat.received_at > now).values(received_at=now))
     session.execute(update(Worker).where(Worker.registered_at > now).values(registered_at=now))
+    session.execute(update(Watch).where(Watch.nodes_seen_at > now).values(nodes_seen_at=None))
 
 
 def save_node_states(session: Session, ready: Mapping[str, bool], now: datetime) -> None:
     """Write what K3s says of every worker's node. ready: by the node's name, which is the hostname."""
     rows = session.execute(select(Worker.id, Worker.hostname, Worker.node_state).where(STANDING)).all()
-    changed: dict[str | None, list[UUID]] = {}
+    changed: dict[Node, list[UUID]] = {}
     for worker_id, hostname, old in rows:
-        new = None if hostname not in ready else "Ready" if ready[hostname] else "NotReady"
+        state = Node.READY if ready.get(hostname) else Node.NOT_READY
+        new = state if hostname in ready else Node.MISSING
         if new != old:
             changed.setdefault(new, []).append(worker_id)
     for state, ids in changed.items():
@@ -82,7 +84,9 @@ def spent_join_tokens(session: Session) -> list[tuple[UUID, str]]:
         select(Worker.id, Worker.join_token_id)
         .join(Heartbeat)
         .where(
-            Worker.join_token_id.is_not(None), Worker.node_state == "Ready", Heartbeat.joined_at.is_not(None)
+            Worker.join_token_id.is_not(None),
+            Worker.node_state == Node.READY,
+            Heartbeat.joined_at.is_not(None),
         )
     )
     return [(worker_id, token_id) for worker_id, token_id in session.execute(query) if token_id]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool
 
 from control_api.envelope import Request, Wire
 from control_api.workers import lifecycle, listing
-from control_api.workers.lifecycle import Intent, Moment, Status
+from control_api.workers.lifecycle import Intent, Moment, Node, Status
 from control_api.workers.listing import LONGEST, Listing, NodeState, Order, Sort
 from control_api.workers.models import Transition, Worker
 from control_api.workers.store import Tally
@@ -32,7 +32,6 @@ LABEL_VALUE = f"({LABEL_WORD})?"
 MAX_PAGE = 500
 POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 LARGEST = 2**63 - 1
-NODES_FRESH = timedelta(seconds=60)  # older news of K3s are no news
 
 
 def _hostname(value: str) -> str:
@@ -208,7 +207,7 @@ class WorkerView(Wire):
     is_schedulable: bool
     last_heartbeat: datetime | None
     heartbeat_age_seconds: float | None
-    node_state: Literal["Ready", "NotReady"] | None
+    node_state: Node | None
     cpu_cores: int
     cpu_model: str | None
     architecture: str | None
@@ -321,8 +320,8 @@ class Stats(Wire):
     pods: Pods
 
 
-def view(worker: Worker, at: Moment, nodes_seen_at: datetime | None) -> WorkerView:
-    """Return the worker as it is seen at this moment. nodes_seen_at: when K3s last listed its nodes."""
+def view(worker: Worker, at: Moment) -> WorkerView:
+    """Return the worker as it is seen at this moment."""
     beat = worker.heartbeat
     health = lifecycle.health(
         approved=worker.approved,
@@ -330,12 +329,12 @@ def view(worker: Worker, at: Moment, nodes_seen_at: datetime | None) -> WorkerVi
         ever_ready=beat.joined_at is not None,
         left=beat.left_at is not None,
         node_ready=beat.node_ready,
+        node=worker.node_state,
         registered_at=worker.registered_at,
         last_heartbeat_at=beat.received_at,
         at=at,
     )
     status = lifecycle.status(worker.intent, health)
-    nodes_known = nodes_seen_at is not None and at.now - nodes_seen_at <= NODES_FRESH
     age = None if beat.received_at is None else max(0.0, (at.now - beat.received_at).total_seconds())
     return WorkerView.model_validate(
         {
@@ -346,7 +345,7 @@ def view(worker: Worker, at: Moment, nodes_seen_at: datetime | None) -> WorkerVi
             "is_schedulable": status is Status.ACTIVE,
             "last_heartbeat": beat.received_at,
             "heartbeat_age_seconds": None if age is None else round(age, 3),
-            "node_state": worker.node_state if nodes_known else None,
+            "node_state": worker.node_state if at.knows_nodes else None,
         }
     )
 

@@ -206,9 +206,7 @@ def rows_of_database(url: str, timeout_minutes: float) -> list[Row]:
         database = Database(url)
         with closing(database), database.reading() as session:
             at = store.moment(session, utc_now(), Rules(timeout=timedelta(minutes=timeout_minutes)))
-            watch = store.watch(session)
-            seen_at = watch.nodes_seen_at if watch else None
-            views = [wire.view(worker, at, seen_at) for worker in store.standing(session)]
+            views = [wire.view(worker, at) for worker in store.standing(session)]
     except MusterError as exc:
         raise AnsibleParserError(f"The worker table cannot be read: {exc}") from exc
     return [view.model_dump(mode="json", by_alias=True) for view in views]

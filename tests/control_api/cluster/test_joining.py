@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -110,7 +111,64 @@ async def test_what_k3s_says_is_shown_beside_the_status(api: Api, cluster: FakeC
     assert (await api.get(path))["nodeState"] is None
     cluster.ready = {}
     watch(api, cluster).tick()
-    assert (await api.get(path))["nodeState"] is None
+    assert (await api.get(path))["nodeState"] == "Missing"
+
+
+async def history(api: Api, worker: dict[str, Any]) -> list[tuple[str, str]]:
+    found = (await api.get(f"/api/workers/{worker['workerId']}/transitions"))["transitions"]
+    return [(row["to"], row["reason"]) for row in reversed(found)]
+
+
+async def test_a_worker_is_active_once_both_it_and_k3s_say_ready(api: Api, cluster: FakeCluster) -> None:
+    watch(api, cluster).tick()
+    worker = await api.register()
+    assert (await api.beat(worker, nodeReady=True)).json()["data"]["status"] == "PENDING"
+    cluster.ready = {"w1": True}
+    watch(api, cluster).tick()
+    assert (await api.beat(worker, nodeReady=True)).json()["data"]["status"] == "ACTIVE"
+    assert await history(api, worker) == [
+        ("PENDING", "registered"),
+        ("ACTIVE", "heard, its node is ready, as K3s says too"),
+    ]
+
+
+async def test_either_word_is_enough_to_be_not_ready(api: Api, cluster: FakeCluster, clock: Clock) -> None:
+    worker = await api.register()
+    await api.beat(worker, nodeReady=True)
+    for state in ({"w1": True}, {"w1": False}, {}, {"w1": True}):
+        cluster.ready = state
+        watch(api, cluster).tick()
+        api.service.monitor.tick()
+        clock.advance(5)
+        await api.beat(worker, nodeReady=True)
+    await api.beat(worker, nodeReady=False)
+    assert await history(api, worker) == [
+        ("PENDING", "registered"),
+        ("ACTIVE", "heard, its node is ready"),
+        ("NOT_READY", "heard, but K3s says that its node is not ready"),
+        ("ACTIVE", "heard, its node is ready, as K3s says too"),
+        ("NOT_READY", "heard, but it says that its node is not ready"),
+    ]
+
+
+async def test_without_news_from_k3s_a_workers_own_word_counts(
+    api: Api, cluster: FakeCluster, clock: Clock
+) -> None:
+    worker = await api.register()
+    cluster.ready = {"w1": False}
+    watch(api, cluster).tick()
+    assert (await api.beat(worker, nodeReady=True)).json()["data"]["status"] == "NOT_READY"
+    clock.advance(60)
+    assert (await api.beat(worker, nodeReady=True)).json()["data"]["status"] == "NOT_READY"
+    clock.advance(0.001)
+    assert (await api.beat(worker, nodeReady=True)).json()["data"]["status"] == "ACTIVE"
+    watch(api, cluster).tick()
+    assert (await api.beat(worker, nodeReady=True)).json()["data"]["status"] == "NOT_READY"
+    assert [reason for _, reason in (await history(api, worker))[-3:]] == [
+        "heard, but K3s says that its node is not ready",
+        "heard, its node is ready by its own word; K3s does not answer",
+        "heard, but K3s says that its node is not ready",
+    ]
 
 
 async def test_a_cluster_that_is_away_does_not_break_registration(api: Api, cluster: FakeCluster) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import select, update
 
 from control_api import schema
 from control_api.db import Database
 from control_api.errors import DatabaseUnavailable
+from control_api.workers import store as reading
+from control_api.workers import watch_store
 from control_api.workers.beat_store import Beat, PostgresBeats, SqliteBeats, Stored, beat_store
-from control_api.workers.lifecycle import Intent, Status
+from control_api.workers.heartbeats import _status
+from control_api.workers.lifecycle import Intent, Node, Rules, Status
+from control_api.workers.models import Heartbeat, Watch, Worker
 from tests.control_api.servers import PostgreSQL, start_postgresql
 from tests.control_api.workers.test_store import add
 from tests.control_api.world import Clock, make_settings, running_api
@@ -55,7 +61,7 @@ async def test_outcomes_come_in_the_order_of_the_beats(database: Database, clock
     beats = [beat(ids[3]), beat(ids[0], epoch=2), beat(ids[1], ready=False), beat(UUID(int=0)), beat(ids[2])]
     outcomes = await store.write(beats)
     await store.close()
-    fine = Stored(Intent.ACTIVE, True, Status.ACTIVE, True, True)
+    fine = Stored(Intent.ACTIVE, True, Status.ACTIVE, True, True, False, None)
     assert [getattr(o, "__name__", o) for o in outcomes] == [
         fine,
         "InvalidCredential",
@@ -63,6 +69,28 @@ async def test_outcomes_come_in_the_order_of_the_beats(database: Database, clock
         "WorkerNotFound",
         fine,
     ]
+
+
+@pytest.mark.parametrize("seconds_ago", [None, 0, 60, 60.001])
+async def test_a_stored_heartbeat_tells_what_k3s_said_and_whether_that_counts(
+    database: Database, clock: Clock, seconds_ago: float | None
+) -> None:
+    """The answer to a heartbeat is the status that everybody reads at that moment."""
+    with database.transaction() as session:
+        ids = [add(session, str(node), node_state=node) for node in [*Node, None]]
+        watch_store.save_watch(session, clock(), clock())
+        if seconds_ago is not None:
+            session.execute(update(Watch).values(nodes_seen_at=clock() - timedelta(seconds=seconds_ago)))
+    store = beat_store(database, clock)
+    outcomes = await store.write([beat(worker_id) for worker_id in ids])
+    await store.close()
+    knows_nodes = seconds_ago in {0, 60}
+    fine = Stored(Intent.ACTIVE, True, Status.ACTIVE, True, True, knows_nodes, None)
+    assert outcomes == [fine._replace(node=node) for node in [*Node, None]]
+    with database.reading() as session:
+        at = reading.moment(session, clock(), Rules())
+        derived = dict(session.execute(select(Worker.id, reading.derived_status(at)).join(Heartbeat)).all())
+    assert [_status(outcome) for outcome in outcomes] == [derived[worker_id] for worker_id in ids]
 
 
 async def test_two_processes_with_the_same_workers_do_not_deadlock(

@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_api.workers.lifecycle import LIVE, Intent, Moment, Rules, Status, health, last_heard, status, why
+from control_api.workers.lifecycle import (
+    LIVE,
+    NODES_FRESH,
+    Intent,
+    Moment,
+    Node,
+    Rules,
+    Status,
+    health,
+    last_heard,
+    status,
+    why,
+    why_first,
+)
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RULES = Rules(timeout=timedelta(seconds=90), join_grace=timedelta(minutes=10))
@@ -25,9 +38,10 @@ def derive(**facts: Any) -> Status:
         "ever_ready": True,
         "left": False,
         "node_ready": True,
+        "node": None,
         "registered_at": NOW - timedelta(days=1),
         "last_heartbeat_at": NOW - timedelta(seconds=seconds),
-        "at": Moment(NOW, RULES, facts.pop("grace_until", None)),
+        "at": Moment(NOW, RULES, facts.pop("grace_until", None), facts.pop("nodes_seen_at", None)),
         **facts,
     }
     intent = values.pop("intent", Intent.ACTIVE)
@@ -98,6 +112,70 @@ def test_a_worker_that_nobody_approved_is_pending_whatever_it_says(
     assert derive(approved=False, recorded=recorded, **signals) is Status.PENDING
 
 
+# fmt: off
+WITH_K3S = [
+    # heard, and K3s was asked: both words count, and the worse one decides
+    (True,  True,  Node.READY,     Status.ACTIVE),
+    (True,  True,  Node.NOT_READY, Status.NOT_READY),
+    (True,  True,  Node.MISSING,   Status.NOT_READY),
+    (True,  True,  None,           Status.PENDING),
+    (True,  False, Node.READY,     Status.NOT_READY),
+    (True,  False, Node.NOT_READY, Status.NOT_READY),
+    (True,  False, Node.MISSING,   Status.NOT_READY),
+    (True,  False, None,           Status.PENDING),
+    # never ready: PENDING, whatever a node of that name may be
+    (False, True,  Node.READY,     Status.PENDING),
+    (False, True,  Node.NOT_READY, Status.PENDING),
+    (False, True,  Node.MISSING,   Status.PENDING),
+    (False, True,  None,           Status.PENDING),
+    (False, False, Node.READY,     Status.PENDING),
+    (False, False, Node.NOT_READY, Status.PENDING),
+    (False, False, Node.MISSING,   Status.PENDING),
+    (False, False, None,           Status.PENDING),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("ever_ready", "node_ready", "node", "expected"), WITH_K3S)
+@pytest.mark.parametrize("recorded", Status)
+def test_a_worker_is_active_only_if_it_and_k3s_say_so(
+    ever_ready: bool, node_ready: bool, node: Node | None, expected: Status, recorded: Status
+) -> None:
+    facts = {"ever_ready": ever_ready, "node_ready": node_ready, "node": node, "recorded": recorded}
+    assert derive(**facts, nodes_seen_at=NOW) is expected
+    assert derive(**facts, nodes_seen_at=NOW - NODES_FRESH) is expected
+
+
+@pytest.mark.parametrize(("ever_ready", "node_ready", "heard", "expected"), TABLE)
+@pytest.mark.parametrize("node", [*Node, None])
+@pytest.mark.parametrize("seen", [None, NODES_FRESH + timedelta(microseconds=1)])
+def test_what_k3s_does_not_say_or_said_long_ago_changes_nothing(
+    ever_ready: bool,
+    node_ready: bool,
+    heard: str,
+    expected: Status,
+    node: Node | None,
+    seen: timedelta | None,
+) -> None:
+    facts = {"ever_ready": ever_ready, "node_ready": node_ready, "silent_for": HEARD[heard], "node": node}
+    assert derive(**facts, nodes_seen_at=None if seen is None else NOW - seen) is expected
+
+
+@pytest.mark.parametrize(("ever_ready", "node_ready", "heard", "expected"), TABLE)
+@pytest.mark.parametrize("node", [*Node, None])
+def test_a_ready_node_does_not_make_up_for_silence(
+    ever_ready: bool, node_ready: bool, heard: str, expected: Status, node: Node | None
+) -> None:
+    got = derive(
+        ever_ready=ever_ready,
+        node_ready=node_ready,
+        silent_for=HEARD[heard],
+        node=node,
+        nodes_seen_at=NOW,
+    )
+    assert (got is Status.INACTIVE) == (expected is Status.INACTIVE) or node is None
+
+
 @pytest.mark.parametrize("recorded", LIVE)
 @pytest.mark.parametrize(
     ("ever_ready", "node_ready", "expected"),
@@ -139,29 +217,53 @@ def test_a_heartbeat_from_the_future_is_not_silence() -> None:
     assert derive(last_heartbeat_at=NOW + timedelta(hours=1)) is Status.ACTIVE
 
 
-@pytest.mark.parametrize(
-    ("new", "left_reason", "silence", "first", "sentence"),
-    [
-        (Status.PENDING, None, 0, True, "registered"),
-        (Status.PENDING, None, 0, False, "registered again, not ready yet"),
-        (Status.ACTIVE, None, 1, False, "heard, its node is ready"),
-        (Status.NOT_READY, None, 1, False, "heard, but its node is not ready"),
-        (Status.INACTIVE, None, 93.4, False, "not heard for 93 s"),
-        (Status.INACTIVE, "", 1, False, "said goodbye"),
-        (Status.INACTIVE, "shutdown", 1, False, "said goodbye: shutdown"),
-        (Status.MAINTENANCE, None, 1, False, "an operator put it into maintenance"),
-    ],
-)
-def test_every_change_has_a_reason(
-    new: Status, left_reason: str | None, silence: float, first: bool, sentence: str
+# fmt: off
+UNASKED, LATELY, LONG_AGO = None, timedelta(seconds=5), timedelta(minutes=5)
+REASONS = [
+    (Status.PENDING,   {}, "registered again, not ready yet"),
+    (Status.PENDING,   {"approved": False}, "registered again, waits for approval"),
+    (Status.INACTIVE,  {"silence": 93.4}, "not heard for 93 s"),
+    (Status.INACTIVE,  {"left_reason": ""}, "said goodbye"),
+    (Status.INACTIVE,  {"left_reason": "shutdown"}, "said goodbye: shutdown"),
+    (Status.MAINTENANCE, {}, "an operator put it into maintenance"),
+    (Status.ACTIVE,    {}, "heard, its node is ready"),
+    (Status.ACTIVE,    {"seen": LATELY, "node": Node.READY}, "heard, its node is ready, as K3s says too"),
+    (Status.ACTIVE,    {"seen": LONG_AGO, "node": Node.NOT_READY},
+                       "heard, its node is ready by its own word; K3s does not answer"),
+    (Status.NOT_READY, {"node_ready": False}, "heard, but it says that its node is not ready"),
+    (Status.NOT_READY, {"node_ready": False, "seen": LATELY, "node": Node.READY},
+                       "heard, but it says that its node is not ready"),
+    (Status.NOT_READY, {"node_ready": False, "seen": LONG_AGO, "node": Node.NOT_READY},
+                       "heard, but it says that its node is not ready"),
+    (Status.NOT_READY, {"seen": LATELY, "node": Node.NOT_READY},
+                       "heard, but K3s says that its node is not ready"),
+    (Status.NOT_READY, {"node_ready": False, "seen": LATELY, "node": Node.NOT_READY},
+                       "heard, but K3s says that its node is not ready, and so does it"),
+    (Status.NOT_READY, {"seen": LATELY, "node": Node.MISSING}, "heard, but K3s has no node of its name"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("new", "facts", "sentence"), REASONS)
+def test_every_change_has_a_reason_that_names_whose_word_it_is(
+    new: Status, facts: dict[str, Any], sentence: str
 ) -> None:
-    assert why(new, left_reason=left_reason, silence=timedelta(seconds=silence), first=first) == sentence
+    seen = facts.get("seen")
+    got = why(
+        new,
+        approved=facts.get("approved", True),
+        left_reason=facts.get("left_reason"),
+        silence=timedelta(seconds=facts.get("silence", 1)),
+        node_ready=facts.get("node_ready", True),
+        node=facts.get("node"),
+        at=Moment(NOW, RULES, nodes_seen_at=None if seen is None else NOW - seen),
+    )
+    assert got == sentence
 
 
-@pytest.mark.parametrize(("first", "said"), [(True, "registered"), (False, "registered again")])
-def test_a_worker_that_waits_for_approval_has_that_as_its_reason(first: bool, said: str) -> None:
-    sentence = why(Status.PENDING, left_reason=None, silence=timedelta(0), first=first, approved=False)
-    assert sentence == f"{said}, waits for approval"
+def test_a_worker_becomes_known_by_registering() -> None:
+    assert why_first(approved=True) == "registered"
+    assert why_first(approved=False) == "registered, waits for approval"
 
 
 FACTS = st.fixed_dictionaries(
@@ -170,6 +272,8 @@ FACTS = st.fixed_dictionaries(
         "ever_ready": st.booleans(),
         "left": st.booleans(),
         "node_ready": st.booleans(),
+        "node": st.sampled_from([*Node, None]),
+        "nodes_seen_at": st.sampled_from([None, NOW, NOW - timedelta(minutes=5)]),
         "silent_for": st.floats(min_value=0, max_value=1000),
         "intent": st.sampled_from(Intent),
         "approved": st.booleans(),
@@ -202,5 +306,6 @@ def test_only_a_worker_that_is_heard_and_ready_is_active(facts: dict[str, Any]) 
         assert facts["approved"]
         assert facts["ever_ready"]
         assert facts["node_ready"]
+        assert facts["node"] is Node.READY or facts["nodes_seen_at"] != NOW
         assert not facts["left"]
         assert facts["silent_for"] <= 90

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from control_api.db import Database
 from control_api.workers import list_store, store
-from control_api.workers.lifecycle import Intent, Moment, Rules, Status
+from control_api.workers.lifecycle import Intent, Moment, Node, Rules, Status
 from control_api.workers.listing import Label, Listing, NodeState, Order, Sort, cursor, position
 from control_api.workers.models import Watch, Worker
 from tests.control_api.servers import PostgreSQL
@@ -21,17 +21,18 @@ from tests.control_api.workers.test_store import add, ago
 from tests.control_api.world import START
 
 AT = Moment(START, Rules())
+ASKED = Moment(START, Rules(), nodes_seen_at=START)  # K3s was
 FRESH = Watch(id=1, ticked_at=ago(4), grace_until=ago(1000))
 STUCK = Watch(id=1, ticked_at=ago(16), grace_until=ago(1000))
 AHEAD = Watch(id=1, ticked_at=ago(-16), grace_until=ago(1000))
 INACTIVE = Listing(statuses=(Status.INACTIVE,))
 
 
-def names(session: Session, wanted: Listing, watch: Watch | None = FRESH) -> list[str]:
+def names(session: Session, wanted: Listing, watch: Watch | None = FRESH, at: Moment = AT) -> list[str]:
     """Return the hostnames of every page, one page after the other, each asked for by the cursor before."""
     found: list[str] = []
     while True:
-        page = list_store.page(session, AT, watch, wanted)
+        page = list_store.page(session, at, watch, wanted)
         assert len(page.workers) == wanted.limit or page.after is None
         found += [worker.hostname for worker in page.workers]
         if page.after is None:
@@ -172,11 +173,12 @@ def test_labels_select_workers(
     ("wanted", "expected"),
     [
         (Listing(intent=Intent.MAINTENANCE), ["w2"]),
-        (Listing(intent=Intent.ACTIVE), ["w1", "w3"]),
+        (Listing(intent=Intent.ACTIVE), ["w1", "w3", "w4"]),
         (Listing(architecture="arm64"), ["w3"]),
         (Listing(architecture="riscv64"), []),
         (Listing(node_state=NodeState.READY), ["w1"]),
         (Listing(node_state=NodeState.NOT_READY), ["w2"]),
+        (Listing(node_state=NodeState.MISSING), ["w4"]),
         (Listing(node_state=NodeState.UNKNOWN), ["w3"]),
         (Listing(statuses=(Status.MAINTENANCE,), search="w", architecture="amd64"), ["w2"]),
         (Listing(statuses=(Status.MAINTENANCE,), search="w", architecture="arm64"), []),
@@ -188,8 +190,17 @@ def test_filters_narrow_the_list(database: Database, wanted: Listing, expected: 
         maintained = {"intent": Intent.MAINTENANCE, "status": Status.MAINTENANCE}
         add(session, "w2", architecture="amd64", node_state="NotReady", **maintained)
         add(session, "w3", architecture="arm64")
+        add(session, "w4", node_state="Missing")
         add(session, "gone", removed_at=START)
-        assert names(session, wanted) == expected
+        assert names(session, wanted, at=ASKED) == expected
+
+
+def test_without_news_from_k3s_every_node_is_unknown(database: Database) -> None:
+    with database.transaction() as session:
+        for state in Node:
+            add(session, state.lower(), node_state=state)
+        assert names(session, Listing(node_state=NodeState.READY)) == []
+        assert len(names(session, Listing(node_state=NodeState.UNKNOWN))) == 3
 
 
 # ---- plans
@@ -261,7 +272,9 @@ FILL = (
 )
 
 
-def explained(session: Session, wanted: Listing) -> tuple[list_store.Page, list[dict[str, Any]]]:
+def explained(
+    session: Session, wanted: Listing, at: Moment = AT
+) -> tuple[list_store.Page, list[dict[str, Any]]]:
     """Return the page, and every node of the plans of the queries that it took, with what they really read."""
     asked: list[tuple[str, Any]] = []
 
@@ -269,7 +282,7 @@ def explained(session: Session, wanted: Listing) -> tuple[list_store.Page, list[
         asked.append((statement, parameters))
 
     event.listen(session.get_bind(), "before_cursor_execute", note)
-    page = list_store.page(session, AT, FRESH, wanted)
+    page = list_store.page(session, at, FRESH, wanted)
     event.remove(session.get_bind(), "before_cursor_execute", note)
     assert asked
     nodes: list[dict[str, Any]] = []
@@ -327,7 +340,7 @@ def test_a_page_of_what_few_have_reads_only_them(fleet: Database, wanted: Listin
 def test_the_plan_of_a_bad_query_would_be_noticed(fleet: Database) -> None:
     """The same measure on what no index helps with: all workers are read for a page."""
     with fleet.reading() as session:
-        _, plans = explained(session, Listing(node_state=NodeState.READY))
+        _, plans = explained(session, Listing(node_state=NodeState.READY), ASKED)
     assert whole_tables(plans) or read(plans) >= ROWS
 
 

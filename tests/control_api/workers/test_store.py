@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from control_api.db import Database
 from control_api.workers import lifecycle, store
-from control_api.workers.lifecycle import Intent, Moment, Rules, Status
+from control_api.workers.lifecycle import Intent, Moment, Node, Rules, Status
 from control_api.workers.models import Heartbeat, Transition, Worker
 from tests.control_api.world import START
 
@@ -55,12 +55,13 @@ def ago(seconds: float) -> datetime:
 
 
 def test_the_expression_says_what_the_function_says_in_every_case(database: Database) -> None:
-    """2 × 2 × 5 × 2 × 2 × 2 × 6 × 3 workers and moments: the whole table, and both sides of every border."""
+    """2 × 5 × 2 × 2 × 2 × 2 × 4 × 6 workers at 9 moments: the whole table, and both sides of every border."""
     silences = [None, -5.0, 0.0, 90.0, 90.001, 600.001]
-    booleans = [[True, False]] * 4
-    cases = list(itertools.product(Intent, Status, *booleans, silences))
+    booleans, nodes = [[True, False]] * 4, [*Node, None]
+    cases = list(itertools.product(Intent, Status, *booleans, nodes, silences))
     with database.transaction() as session:
-        for number, (intent, recorded, approved, ever_ready, left, node_ready, silence) in enumerate(cases):
+        for number, case in enumerate(cases):
+            intent, recorded, approved, ever_ready, left, node_ready, node, silence = case
             add(
                 session,
                 f"w{number}",
@@ -70,11 +71,13 @@ def test_the_expression_says_what_the_function_says_in_every_case(database: Data
                 joined_at=START if ever_ready else None,
                 left_at=START if left else None,
                 node_ready=node_ready,
+                node_state=node,
                 received_at=None if silence is None else ago(silence),
                 registered_at=ago(300) if silence is None else ago(1000),
             )
-    for grace_until in (None, START, START + timedelta(seconds=1)):
-        at = Moment(START, RULES, grace_until)
+    graces = (None, START, START + timedelta(seconds=1))
+    for grace_until, seen_at in itertools.product(graces, (None, ago(60), ago(60.001))):
+        at = Moment(START, RULES, grace_until, seen_at)
         with database.reading() as session:
             query = select(Worker, Heartbeat, store.derived_status(at)).join(Heartbeat)
             rows = session.execute(query).all()
@@ -86,12 +89,19 @@ def test_the_expression_says_what_the_function_says_in_every_case(database: Data
                 ever_ready=beat.joined_at is not None,
                 left=beat.left_at is not None,
                 node_ready=beat.node_ready,
+                node=worker.node_state,
                 registered_at=worker.registered_at,
                 last_heartbeat_at=beat.received_at,
                 at=at,
             )
             expected = lifecycle.status(worker.intent, health)
-            assert derived == expected, (worker.intent, worker.status, beat.received_at, grace_until)
+            assert derived == expected, (
+                worker.intent,
+                worker.status,
+                worker.node_state,
+                beat.received_at,
+                at,
+            )
 
 
 def test_changes_are_recorded_with_a_transition_each(database: Database) -> None:
@@ -106,7 +116,7 @@ def test_changes_are_recorded_with_a_transition_each(database: Database) -> None
         changes = store.record_changes(session, at, actor="monitor")
     assert {(c["worker_id"], c["from_status"], c["to_status"], c["reason"]) for c in changes} == {
         (silent, Status.ACTIVE, Status.INACTIVE, "not heard for 95 s"),
-        (broken, Status.ACTIVE, Status.NOT_READY, "heard, but its node is not ready"),
+        (broken, Status.ACTIVE, Status.NOT_READY, "heard, but it says that its node is not ready"),
         (back, Status.INACTIVE, Status.ACTIVE, "heard, its node is ready"),
         (left, Status.ACTIVE, Status.INACTIVE, "said goodbye: reboot"),
     }
@@ -129,6 +139,8 @@ def test_changes_are_recorded_with_a_transition_each(database: Database) -> None
             "lastHeartbeat": ago(95).isoformat(),
             "silenceSeconds": 95.0,
             "nodeReady": True,
+            "nodeState": None,
+            "nodesSeenAt": None,
         }
 
 
