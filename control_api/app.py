@@ -17,7 +17,8 @@ from control_api.cluster.joining import NodeWatch
 from control_api.cluster.kubernetes import Cluster, Kubernetes
 from control_api.db import Database, utc_now
 from control_api.degraded import Degraded
-from control_api.enrolment.bootstrap import Bootstrap
+from control_api.enrolment.admission import Bootstrap
+from control_api.enrolment.routes import router as enrolment_router
 from control_api.errors import DatabaseUnavailable
 from control_api.identity import accounts
 from control_api.identity.routes import router as identity_router
@@ -27,6 +28,7 @@ from control_api.settings import Settings
 from control_api.workers import store
 from control_api.workers.beat_store import beat_store
 from control_api.workers.credentials import Credentials
+from control_api.workers.entry_routes import router as entry_router
 from control_api.workers.heartbeats import Heartbeats
 from control_api.workers.monitor import Caution, Monitor, tell
 from control_api.workers.registry import Doors
@@ -72,6 +74,8 @@ def create_app(
     api.add_middleware(http.RequestId)
     http.install(api)
     api.include_router(identity_router)
+    api.include_router(enrolment_router)
+    api.include_router(entry_router)
     api.include_router(workers_router)
     _add_probes(api, service)
     beats = Heartbeats(

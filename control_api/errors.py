@@ -17,11 +17,13 @@ MusterError
 ├── InvalidRequest
 ├── BodyTooLarge
 ├── WorkerNotFound
+├── EnrolmentTokenNotFound
 ├── WorkerRemoved
 └── Conflict
     ├── HostnameTaken
     ├── NameTaken
     ├── MachineIdTaken
+    ├── EnrolmentTokenNameTaken
     └── HeartbeatOutOfOrder
 """
 
@@ -69,6 +71,12 @@ class Unauthorized(MusterError):
 class InvalidRegistrationToken(Unauthorized):
     """The registration token is not valid."""
 
+    def __init__(self, *, cause: str = "unknown", token: str = "") -> None:
+        """Note for the audit log what is wrong with which token; whoever asked is told neither."""
+        super().__init__()
+        self.cause = cause
+        self.token = token
+
 
 class InvalidCredential(Unauthorized):
     """The worker's credential is not valid; register again."""
@@ -98,6 +106,10 @@ class WorkerNotFound(MusterError):
     """There is no worker with this id."""
 
 
+class EnrolmentTokenNotFound(MusterError):
+    """There is no enrolment token with this id."""
+
+
 class WorkerRemoved(MusterError):
     """This worker was removed by an operator; register again to come back."""
 
@@ -116,6 +128,10 @@ class NameTaken(Conflict):
 
 class MachineIdTaken(Conflict):
     """Another worker has this machine id; give the cloned machine one of its own."""
+
+
+class EnrolmentTokenNameTaken(Conflict):
+    """Another enrolment token has this name; choose another one, or revoke the other."""
 
 
 class HeartbeatOutOfOrder(Conflict):

@@ -36,6 +36,7 @@ STATUS: Sequence[tuple[type[errors.MusterError], int]] = (
     (errors.Unauthorized, 401),
     (errors.Forbidden, 403),
     (errors.WorkerNotFound, 404),
+    (errors.EnrolmentTokenNotFound, 404),
     (errors.Conflict, 409),
     (errors.WorkerRemoved, 410),
     (errors.BodyTooLarge, 413),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID, uuid4
 
-from control_api.enrolment.bootstrap import Bootstrap
+from control_api.enrolment import admission
+from control_api.enrolment.admission import Bootstrap, Grant
 from control_api.errors import (
     HostnameTaken,
     InvalidCredential,
-    InvalidRegistrationToken,
     MachineIdTaken,
     NameTaken,
     WorkerNotFound,
@@ -22,6 +22,8 @@ from control_api.workers.models import Worker
 from control_api.workers.wire import Registration
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session  # opaque here: the queries are in store
 
 TAKEN = {"hostname": HostnameTaken, "name": NameTaken, "machine_id": MachineIdTaken}
@@ -35,11 +37,26 @@ class Doors(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """The outcome of a registration."""
+    """The outcome of a registration.
+
+    grant: what the enrolment token allowed; None when the machine came with its credential.
+    replaced: the silent worker that was removed because this machine has its hostname.
+    """
 
     worker: Worker
     credential: str
     is_restart: bool
+    grant: Grant | None = None
+    replaced: UUID | None = None
+
+
+class Stored(NamedTuple):
+    """A worker whose facts are stored."""
+
+    worker_id: UUID
+    epoch: int
+    is_restart: bool
+    replaced: UUID | None = None
 
 
 def register(
@@ -53,7 +70,7 @@ def register(
 ) -> Entry:
     """Register the machine and return its worker.
 
-    bearer: what came in the Authorization header, a credential or a token; else the token in the body counts.
+    bearer: what came in the Authorization header, a credential or a token; it wins over the token in the body.
     peer: the address that the request came from; it is noted beside the claimed one.
     Raises InvalidCredential, InvalidRegistrationToken, HostnameTaken, MachineIdTaken.
     """
@@ -61,18 +78,28 @@ def register(
     known = _holder(session, claim) if claim else None
     try:
         if known is not None:
-            worker_id, epoch, is_restart = _renew(session, known, request, peer, at), known.epoch, True
+            grant, stored = None, _renew(session, known, request, peer, at)
         else:
-            _admit(doors, bearer, claim, request)
-            worker_id, epoch, is_restart = _enrol(session, request, peer, at)
+            token = _token(request, bearer, claim)
+            grant = admission.admit(
+                session,
+                doors.bootstrap,
+                token,
+                machine_id=request.machine_id,
+                hostname=request.hostname,
+                peer=peer,
+                now=at.now,
+            )
+            stored = _enrol(session, request, grant, peer, at)
     except store.Taken as taken:
         raise TAKEN[taken.column] from None
-    store.begin_life(session, worker_id, request.boot_id)
-    if not is_restart:
-        evidence = {"ipAddress": request.ip_address, "observedAddress": peer}
-        store.record_first(session, worker_id, approved=True, actor="worker", evidence=evidence, now=at.now)
-    store.record_changes(session, at, actor="worker", only=[worker_id])
-    return Entry(_fresh(session, worker_id), doors.credentials.issue(worker_id, epoch), is_restart)
+    store.begin_life(session, stored.worker_id, request.boot_id)
+    if grant is not None and not stored.is_restart:
+        _record_first(session, stored, request, grant, peer, at)
+    store.record_changes(session, at, actor="worker", only=[stored.worker_id])
+    credential = doors.credentials.issue(stored.worker_id, stored.epoch)
+    worker = _fresh(session, stored.worker_id)
+    return Entry(worker, credential, stored.is_restart, grant, stored.replaced)
 
 
 def leave(session: Session, claim: Claim, reason: str | None, at: Moment) -> Worker:
@@ -81,6 +108,32 @@ def leave(session: Session, claim: Claim, reason: str | None, at: Moment) -> Wor
     store.leave(session, claim.worker_id, reason or "", at.now)
     store.record_changes(session, at, actor="worker", only=[claim.worker_id])
     return _fresh(session, claim.worker_id)
+
+
+def rotate(session: Session, credentials: Credentials, claim: Claim, worker_id: UUID, now: datetime) -> str:
+    """Return a new credential for this worker, which shows its own; that one dies. Raises as `authentic` does."""
+    if claim.worker_id != worker_id:
+        raise InvalidCredential
+    authentic(session, claim)
+    return credentials.issue(worker_id, revoke(session, worker_id, now))
+
+
+def revoke(session: Session, worker_id: UUID, now: datetime) -> int:
+    """Let the worker's credential die; return the epoch of the next one. Raises WorkerNotFound."""
+    epoch = store.raise_epoch(session, worker_id, now)
+    if epoch is None:
+        raise WorkerNotFound
+    return epoch
+
+
+def approve(session: Session, worker_id: UUID, at: Moment, actor: str) -> tuple[Worker, bool]:
+    """Approve the worker; return it, and whether that changed anything. Raises WorkerNotFound."""
+    changed = store.approve(session, worker_id, at.now)
+    store.record_changes(session, at, actor=actor, only=[worker_id])
+    worker = _fresh(session, worker_id)
+    if worker.removed_at is not None:
+        raise WorkerNotFound
+    return worker, changed
 
 
 def authentic(session: Session, claim: Claim) -> Worker:
@@ -102,21 +155,15 @@ def _holder(session: Session, claim: Claim) -> Worker | None:
     return worker if stands else None
 
 
-def _admit(doors: Doors, bearer: str | None, claim: Claim | None, request: Registration) -> None:
-    """Let in whoever shows the token; a dead credential beside it does no harm, alone it is refused."""
+def _token(request: Registration, bearer: str | None, claim: Claim | None) -> str:
+    """Return the one token that counts: the header's; the body's where the header has none or a dead credential."""
     in_body = request.registration_token.get_secret_value() if request.registration_token else None
     if claim is not None and in_body is None:
         raise InvalidCredential
-    for token in (bearer, in_body):
-        if token is not None and (claim is None or token is not bearer):
-            try:
-                return doors.bootstrap.admit(token)
-            except InvalidRegistrationToken:
-                continue
-    raise InvalidRegistrationToken
+    return (in_body or "") if claim is not None or bearer is None else bearer
 
 
-def _renew(session: Session, worker: Worker, request: Registration, peer: str | None, at: Moment) -> UUID:
+def _renew(session: Session, worker: Worker, request: Registration, peer: str | None, at: Moment) -> Stored:
     values = {
         **request.facts(),
         "machine_id": request.machine_id or worker.machine_id,
@@ -125,10 +172,10 @@ def _renew(session: Session, worker: Worker, request: Registration, peer: str | 
         "updated_at": at.now,
     }
     store.renew(session, worker.id, values)
-    return worker.id
+    return Stored(worker.id, worker.epoch, is_restart=True)
 
 
-def _enrol(session: Session, request: Registration, peer: str | None, at: Moment) -> tuple[UUID, int, bool]:
+def _enrol(session: Session, request: Registration, grant: Grant, peer: str | None, at: Moment) -> Stored:
     proposed = uuid4()
     values = {
         **request.facts(),
@@ -138,17 +185,45 @@ def _enrol(session: Session, request: Registration, peer: str | None, at: Moment
         "observed_address": peer,
         "status": Status.PENDING,
         "intent": Intent.ACTIVE,
+        "approved": not grant.approval_required,
+        "enrolment_token_id": grant.token_id,
         "epoch": 1,
-        "labels": {},
+        "labels": grant.labels,
         "created_at": at.now,
         "registered_at": at.now,
         "updated_at": at.now,
     }
-    stored = store.enrol(session, values, key="machine_id" if request.machine_id else "hostname")
-    if stored is None:
+    key, replaced = "machine_id" if request.machine_id else "hostname", None
+    try:
+        enrolled = store.enrol(session, values, key=key)
+    except store.Taken as taken:
+        if taken.column != "hostname" or not grant.may_replace:
+            raise
+        replaced = store.free_silent_hostname(session, request.hostname, request.machine_id, at)
+        enrolled = store.enrol(session, values, key=key)
+    if enrolled is None:
         raise HostnameTaken
-    worker_id, epoch = stored
-    return worker_id, epoch, worker_id != proposed
+    is_restart = enrolled.worker_id != proposed
+    is_new_here = not is_restart or enrolled.let_in_by != grant.token_id
+    if is_new_here and is_restart:
+        store.let_in_by(session, enrolled.worker_id, grant.token_id)
+    admission.count(session, grant, is_new=is_new_here, now=at.now)
+    return Stored(enrolled.worker_id, enrolled.epoch, is_restart, replaced)
+
+
+def _record_first(
+    session: Session, stored: Stored, request: Registration, grant: Grant, peer: str | None, at: Moment
+) -> None:
+    evidence = {
+        "ipAddress": request.ip_address,
+        "observedAddress": peer,
+        "admittedBy": grant.name,
+        **({"replaces": str(stored.replaced)} if stored.replaced else {}),
+    }
+    approved = not grant.approval_required
+    store.record_first(
+        session, stored.worker_id, approved=approved, actor="worker", evidence=evidence, now=at.now
+    )
 
 
 def _fresh(session: Session, worker_id: UUID) -> Worker:

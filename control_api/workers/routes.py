@@ -6,64 +6,15 @@ from typing import Annotated
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 
-from control_api.cluster import joining
 from control_api.envelope import Failure, Success
-from control_api.errors import InvalidCredential, Unauthorized, WorkerNotFound
-from control_api.http import BearerToken, InventoryReader, Now, Peer, Viewer, Wired, success
+from control_api.errors import InvalidCredential, WorkerNotFound
+from control_api.http import BearerToken, InventoryReader, Now, Viewer, Wired, success
 from control_api.workers import list_store, listing, registry, store, wire
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
-
-
-@router.post("/workers/register", status_code=201, responses={200: {"model": Success[wire.Registered]}})
-def register(
-    *,
-    request: wire.Registration,
-    response: Response,
-    token: BearerToken,
-    service: Wired,
-    now: Now,
-    peer: Peer,
-) -> Success[wire.Registered]:
-    """Register a machine: 201 for a new worker, 200 for one that is known."""
-    service.enrolments.check(peer)
-    try:
-        with service.database.transaction() as session:
-            at = store.moment(session, now, service.settings.rules)
-            entry = registry.register(session, service.doors, request, bearer=token, peer=peer, at=at)
-    except Unauthorized as exc:
-        service.enrolments.failed(peer)
-        log.warning("registration refused", hostname=request.hostname, peer=peer, reason=type(exc).__name__)
-        raise
-    worker, settings = entry.worker, service.settings
-    log.info(
-        "worker registered",
-        worker=str(worker.id),
-        hostname=worker.hostname,
-        restart=entry.is_restart,
-        peer=peer,
-    )
-    fallback = settings.k3s_cluster_token.get_secret_value() if settings.k3s_cluster_token else None
-    handout = joining.hand_out(service.cluster, service.database, worker.id, fallback=fallback, now=now)
-    response.status_code = 200 if entry.is_restart else 201
-    said = "Worker registered again" if entry.is_restart else "Worker registered successfully"
-    return success(
-        f"{said}; {handout.problem}." if handout.problem else said,
-        wire.Registered(
-            worker_id=worker.id,
-            worker=wire.view(worker, at),
-            is_restart=entry.is_restart,
-            credential=entry.credential,
-            join_token=handout.token,
-            master_url=settings.master_url,
-            heartbeat=wire.HeartbeatTarget(
-                url=f"/api/workers/{worker.id}/heartbeat", interval_seconds=settings.heartbeat_seconds
-            ),
-        ),
-    )
 
 
 @router.patch("/workers/{worker_id}/heartbeat")

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     and_,
     case,
+    delete,
     false,
     func,
     insert,
@@ -143,15 +144,24 @@ def derived_status(at: Moment) -> ColumnElement[str]:
 # ---- registering
 
 
-def enrol(session: Session, values: Mapping[str, Any], *, key: str) -> tuple[UUID, int] | None:
+class Enrolled(NamedTuple):
+    """A worker as `enrol` has stored it. let_in_by: the enrolment token that it came with before, if it is known."""
+
+    worker_id: UUID
+    epoch: int
+    let_in_by: UUID | None
+
+
+def enrol(session: Session, values: Mapping[str, Any], *, key: str) -> Enrolled | None:
     """Insert the worker, or renew the one that `key` already names, in one statement.
 
     values: every column of a new worker. key: `machine_id`, or `hostname` for a worker without a machine id.
-    Returns the id and the epoch as stored; None when `key` is the hostname of a worker with a machine id.
+    Returns None when `key` is the hostname of a worker with a machine id.
     Raises Taken.
     """
     statement = db.insert(session, Worker).values(**values)
     kept = {"id", "name", "status", "intent", "epoch", "labels", "created_at", "node_state", "join_token_id"}
+    kept |= {"enrolment_token_id"}
     renewed = {column: statement.excluded[column] for column in values if column not in kept}
     renewed["name"] = case((Worker.name == Worker.hostname, statement.excluded.name), else_=Worker.name)
     statement = statement.on_conflict_do_update(
@@ -160,14 +170,68 @@ def enrol(session: Session, values: Mapping[str, Any], *, key: str) -> tuple[UUI
         set_={**renewed, "epoch": Worker.epoch + 1},  # the credential that was out there dies
         where=None if key == "machine_id" else Worker.machine_id.is_(None),
     )
-    statement = statement.returning(Worker.id, Worker.epoch)
+    statement = statement.returning(Worker.id, Worker.epoch, Worker.enrolment_token_id)
     try:
         row = _insert(session, statement)
     except Taken:
         # PostgreSQL looks at `key` first and at the other index later: a simultaneous registration of this very
         # machine may have come in between. Once that is committed, the same statement finds it.
         row = _insert(session, statement)
-    return None if row is None else (row[0], row[1])
+    return None if row is None else Enrolled(*row)
+
+
+def let_in_by(session: Session, worker_id: UUID, token_id: UUID | None) -> None:
+    """Write which enrolment token has let the worker in; None is the settings' own."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(enrolment_token_id=token_id))
+
+
+def free_silent_hostname(session: Session, hostname: str, machine_id: str | None, at: Moment) -> UUID | None:
+    """Remove the worker of this hostname if it is INACTIVE, and return its id.
+
+    The row is locked with its heartbeat, so that a heartbeat that is being stored still saves the worker; and
+    with the row of the machine that wants the hostname, in the order in which everybody locks.
+    """
+    both = (
+        select(Worker.id, Worker.hostname, derived_status(at))
+        .join(Heartbeat)
+        .where(STANDING, or_(Worker.hostname == hostname, Worker.machine_id == machine_id))
+        .order_by(Worker.id)
+        .with_for_update(of=[Worker, Heartbeat])
+    )
+    for worker_id, name, status in session.execute(both).all():
+        if name == hostname and status == Status.INACTIVE.value:
+            record_changes(session, at, actor="worker", only=[worker_id])  # its silence, if nobody has yet
+            remove(session, worker_id, at.now)
+            return UUID(str(worker_id))
+    return None
+
+
+def remove(session: Session, worker_id: UUID, now: datetime) -> None:
+    """Mark the worker as removed, which frees its names and revokes its credential; its history stays."""
+    values = {"removed_at": now, "updated_at": now, "epoch": Worker.epoch + 1}
+    session.execute(update(Worker).where(Worker.id == worker_id).values(**values))
+    session.execute(delete(StatusIndex).where(StatusIndex.worker_id == worker_id))
+
+
+def approve(session: Session, worker_id: UUID, now: datetime) -> bool:
+    """Approve the worker; say whether that changed anything."""
+    row = session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id, STANDING, ~Worker.approved)
+        .values(approved=True, updated_at=now)
+        .returning(Worker.id)
+    ).first()
+    return row is not None
+
+
+def raise_epoch(session: Session, worker_id: UUID, now: datetime) -> int | None:
+    """Revoke the worker's credential and return the epoch of the next one; None when there is no such worker."""
+    return session.scalar(
+        update(Worker)
+        .where(Worker.id == worker_id, STANDING)
+        .values(epoch=Worker.epoch + 1, updated_at=now)
+        .returning(Worker.epoch)
+    )
 
 
 def _insert(session: Session, statement: Any) -> Any:

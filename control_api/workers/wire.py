@@ -250,6 +250,12 @@ class Registered(Wire):
     heartbeat: HeartbeatTarget
 
 
+class Rotated(Wire):
+    """The answer to a rotation: the new credential for the worker itself, none for an operator."""
+
+    credential: str | None
+
+
 class Received(Wire):
     """The answer to a heartbeat; a credential comes with it when the old one is to be replaced."""
 

@@ -82,6 +82,13 @@ class Api:
         headers = bearer(registered["credential"])
         return await self.client.patch(registered["heartbeat"]["url"], json=report, headers=headers)
 
+    async def token(self, name: str = "rack-7", **wanted: Any) -> dict[str, Any]:
+        """Make an enrolment token and return it, with its secret as `token`."""
+        path, headers = "/api/enrolment-tokens", self.admin()
+        answer = await self.client.post(path, json={"name": name, **wanted}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json()["data"])
+
     async def get(self, path: str) -> Any:
         """Return the data that an administrator gets from there."""
         answer = await self.client.get(path, headers=self.admin())

@@ -7,15 +7,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import func, select, update
 
 from control_api.db import Database
-from control_api.enrolment.bootstrap import Bootstrap
-from control_api.errors import HostnameTaken
-from control_api.workers import registry
+from control_api.enrolment import admission, issuing
+from control_api.enrolment.admission import Bootstrap
+from control_api.enrolment.models import EnrolmentToken
+from control_api.enrolment.wire import NewEnrolmentToken
+from control_api.errors import HostnameTaken, MusterError
+from control_api.events.models import AuditEntry
+from control_api.workers import registry, watch_store
 from control_api.workers.credentials import Credentials
 from control_api.workers.lifecycle import Intent, Moment, Rules, Status
 from control_api.workers.models import Heartbeat, Transition, Worker
@@ -143,6 +147,119 @@ async def test_a_machine_does_not_take_over_a_worker_that_has_no_machine_id(api:
     assert (status, body["error"]["code"]) == (409, "HOSTNAME_TAKEN")
 
 
+# ---- a token that may replace a silent worker
+
+
+async def silent(api: Api, **facts: Any) -> dict[str, Any]:
+    """Register a worker, let it beat, and let it fall silent."""
+    worker = await api.register(machineId=MACHINE, **facts)
+    await api.beat(worker)
+    api.clock.advance(91)
+    return worker
+
+
+async def test_a_token_may_replace_a_silent_worker_of_that_hostname(api: Api) -> None:
+    old = await silent(api)
+    token = (await api.token("reinstall", mayReplace=True))["token"]
+    status, body = await post(api, token, machineId=OTHER)
+    new = body["data"]
+    assert (status, new["isRestart"], new["workerId"] != old["workerId"]) == (201, False, True)
+    assert [worker["id"] for worker in (await api.get("/api/workers"))["workers"]] == [new["workerId"]]
+    assert (await api.beat(old)).status_code == 410  # removed, so its credential is dead too
+    changes = (await api.get(f"/api/workers/{new['workerId']}/transitions"))["transitions"]
+    assert changes[0]["evidence"]["replaces"] == old["workerId"]
+    with api.service.database.reading() as session:
+        entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "worker.remove")).one()
+        removed = session.get_one(Worker, UUID(old["workerId"]))
+    assert (entry.actor, entry.subject) == ("token:reinstall", f"worker:{old['workerId']}")
+    assert entry.details == {
+        "hostname": "w1",
+        "cause": "silent, replaced",
+        "replacedBy": f"worker:{new['workerId']}",
+    }
+    assert (removed.removed_at, removed.epoch, removed.status) == (api.clock(), 2, Status.INACTIVE)
+    newest = (await api.get(f"/api/workers/{old['workerId']}/transitions"))["transitions"][0]
+    assert (newest["from"], newest["to"], newest["reason"]) == ("ACTIVE", "INACTIVE", "not heard for 91 s")
+
+
+async def test_a_token_that_may_not_replace_leaves_a_silent_worker_alone(api: Api) -> None:
+    await silent(api)
+    for token in (TOKEN, (await api.token())["token"]):
+        status, body = await post(api, token, machineId=OTHER)
+        assert (status, body["error"]["code"]) == (409, "HOSTNAME_TAKEN")
+
+
+@pytest.mark.parametrize("state", ["heard", "pending", "maintenance", "spared", "unapproved"])
+async def test_a_worker_that_is_not_silent_is_never_replaced(api: Api, state: str) -> None:
+    token = (await api.token(mayReplace=True))["token"]
+    wait = (await api.token("wait", approvalRequired=True))["token"]
+    old = await api.register(machineId=MACHINE, registrationToken=wait if state == "unapproved" else TOKEN)
+    if state not in {"pending", "unapproved"}:
+        await api.beat(old)
+    if state in {"maintenance", "unapproved", "spared"}:
+        api.clock.advance(3600)
+    with api.service.database.transaction() as session:
+        if state == "maintenance":
+            wanted = {"intent": Intent.MAINTENANCE, "status": Status.MAINTENANCE}
+            session.execute(update(Worker).values(**wanted))
+        if state == "spared":  # the monitor doubts itself
+            watch_store.save_watch(session, api.clock(), api.clock() + timedelta(seconds=60))
+    status, body = await post(api, token, machineId=OTHER)
+    assert (status, body["error"]["code"]) == (409, "HOSTNAME_TAKEN")
+    assert (await api.beat(old)).status_code == 200
+
+
+async def test_a_known_machine_may_take_the_hostname_of_a_silent_worker(api: Api) -> None:
+    await silent(api, hostname="one")
+    known = await api.register(hostname="two", machineId=OTHER)
+    token = (await api.token(mayReplace=True))["token"]
+    status, body = await post(api, token, hostname="one", machineId=OTHER)
+    assert (status, body["data"]["workerId"]) == (200, known["workerId"])
+    assert [worker["hostname"] for worker in (await api.get("/api/workers"))["workers"]] == ["one"]
+
+
+async def test_a_machine_with_an_id_may_replace_a_silent_worker_that_has_none(api: Api) -> None:
+    await api.register()
+    api.clock.advance(3600)
+    token = (await api.token(mayReplace=True))["token"]
+    assert (await post(api, token, machineId=MACHINE))[0] == 201
+
+
+async def test_a_machine_without_an_id_never_replaces_one_that_has_an_id(api: Api) -> None:
+    await silent(api)
+    token = (await api.token(mayReplace=True))["token"]
+    status, body = await post(api, token)
+    assert (status, body["error"]["code"]) == (409, "HOSTNAME_TAKEN")
+
+
+async def test_a_refused_replacement_removes_nobody(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the token is used up by another machine between the look at it and the count."""
+    old = await silent(api)
+    token = (await api.token(mayReplace=True, maxUses=1))["token"]
+    monkeypatch.setattr(admission.store, "use", lambda *_, **__: False)
+    assert (await post(api, token, machineId=OTHER))[0] == 401
+    assert (await api.beat(old)).status_code == 200
+    assert [worker["id"] for worker in (await api.get("/api/workers"))["workers"]] == [old["workerId"]]
+
+
+# ---- header and body
+
+
+async def test_the_header_wins_over_the_body(api: Api) -> None:
+    good = (await api.token("good"))["token"]
+    wrong = await post(api, "wrong", registrationToken=good, machineId=MACHINE)
+    assert (wrong[0], wrong[1]["error"]["code"]) == (401, "INVALID_REGISTRATION_TOKEN")
+    assert (await post(api, good, registrationToken="wrong", machineId=MACHINE))[0] == 201
+
+
+async def test_a_valid_credential_wins_over_a_token_in_the_body(api: Api) -> None:
+    worker = await api.register(machineId=MACHINE)
+    token = await api.token()
+    answer = await post(api, worker["credential"], registrationToken=token["token"], machineId=MACHINE)
+    assert (answer[0], answer[1]["data"]["credential"]) == (200, worker["credential"])
+    assert (await api.get(f"/api/enrolment-tokens/{token['id']}"))["uses"] == 0
+
+
 async def test_the_address_is_never_an_identity(api: Api) -> None:
     first = await api.register(hostname="one", machineId=MACHINE)
     second = await api.register(hostname="two", machineId=OTHER)
@@ -225,21 +342,27 @@ async def test_a_made_up_address_of_a_proxy_is_no_address(database_url: str, clo
 # ---- simultaneous registrations
 
 
-def register(database: Database, barrier: threading.Barrier, **facts: Any) -> Entry | type[Exception]:
+def register(
+    database: Database, barrier: threading.Barrier, at: Moment, facts: dict[str, Any]
+) -> Entry | type[Exception]:
     request = Registration.model_validate(registration(**facts))
     barrier.wait()
     try:
         with database.transaction() as session:
-            at = Moment(START, Rules())
             return registry.register(session, DOORS, request, bearer=None, peer=None, at=at)
-    except HostnameTaken:
-        return HostnameTaken
+    except MusterError as exc:
+        return type(exc)
 
 
-def at_once(database: Database, count: int, facts: Callable[[int], dict[str, Any]]) -> list[Any]:
+def at_once(
+    database: Database,
+    count: int,
+    facts: Callable[[int], dict[str, Any]],
+    at: Moment = Moment(START, Rules()),
+) -> list[Any]:
     barrier = threading.Barrier(count)
     with ThreadPoolExecutor(count) as pool:
-        futures = [pool.submit(register, database, barrier, **facts(number)) for number in range(count)]
+        futures = [pool.submit(register, database, barrier, at, facts(number)) for number in range(count)]
         return [future.result() for future in futures]
 
 
@@ -295,3 +418,32 @@ def test_a_restart_counts_its_grace_from_the_registration(database: Database) ->
         entry = registry.register(session, DOORS, request, bearer=None, peer=None, at=late)
     assert (entry.worker.status, entry.worker.registered_at) == (Status.PENDING, late.now)
     assert entry.worker.created_at == START
+
+
+def test_of_ten_machines_that_may_replace_a_silent_worker_one_does(database: Database) -> None:
+    at_once(database, 1, lambda _: {"machineId": MACHINE})
+    with database.transaction() as session:
+        wanted = NewEnrolmentToken(name="race", may_replace=True, ttl_seconds=None)
+        token = issuing.create(session, wanted, by="user:test", now=START)[1]
+    late = Moment(START + timedelta(hours=2), Rules())
+    facts = {"registrationToken": token}
+    outcomes = at_once(database, 10, lambda number: {"machineId": f"{number:032x}", **facts}, at=late)
+    assert outcomes.count(HostnameTaken) == 9
+    with database.reading() as session:
+        standing = session.scalars(select(Worker).where(Worker.removed_at.is_(None))).one()
+        assert session.scalar(select(func.count()).select_from(Worker)) == 2
+        assert session.scalar(select(EnrolmentToken.uses)) == 1
+    assert standing.machine_id != MACHINE
+
+
+def test_a_silent_worker_that_beats_again_is_not_replaced(database: Database) -> None:
+    """It looks silent by its registration and by its recorded status; its last heartbeat says otherwise."""
+    at_once(database, 1, lambda _: {"machineId": MACHINE})
+    with database.transaction() as session:
+        wanted = NewEnrolmentToken(name="race", may_replace=True, ttl_seconds=None)
+        token = issuing.create(session, wanted, by="user:test", now=START)[1]
+        session.execute(update(Heartbeat).values(received_at=START + timedelta(hours=2)))
+    late = Moment(START + timedelta(hours=2, seconds=5), Rules())
+    assert at_once(database, 1, lambda _: {"machineId": OTHER, "registrationToken": token}, at=late) == [
+        HostnameTaken
+    ]

@@ -192,7 +192,11 @@ async def test_transitions_are_listed_newest_first(api: Api, clock: Clock) -> No
         ("PENDING", "ACTIVE", "2026-11-24T12:00:10Z"),
         (None, "PENDING", "2026-11-24T12:00:00Z"),
     ]
-    assert found[1]["evidence"] == {"ipAddress": "192.0.2.11", "observedAddress": "127.0.0.1"}
+    assert found[1]["evidence"] == {
+        "ipAddress": "192.0.2.11",
+        "observedAddress": "127.0.0.1",
+        "admittedBy": "bootstrap",
+    }
     assert [row["to"] for row in (await api.get(f"{path}?limit=1"))["transitions"]] == ["ACTIVE"]
 
 
