@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_api import errors
@@ -228,10 +229,20 @@ def _invalid(_request: Request, exc: Exception) -> Response:
     return _known(_request, errors.InvalidRequest(details=details))
 
 
-def _plain(_request: Request, exc: Exception) -> Response:
+def _plain(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, StarletteHTTPException)  # noqa: S101 - registered for this class
     name, message = PLAIN.get(exc.status_code, ("REQUEST_REFUSED", str(exc.detail)))
-    return Response(_failure_body(name, message), exc.status_code, exc.headers, "application/json")
+    headers = {"Allow": _methods(request)} if exc.status_code == 405 else exc.headers
+    return Response(_failure_body(name, message), exc.status_code, headers, "application/json")
+
+
+def _methods(request: Request) -> str:
+    """Return every method that this path knows; the framework names those of one of its routes only."""
+    known: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            known |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(known))
 
 
 def _unexpected(_request: Request, exc: Exception) -> Response:

@@ -84,6 +84,31 @@ def test_a_forgotten_worker_registers_again_with_its_credential(
     assert json.loads((tmp_path / "state.json").read_text())["credential"] == "w1.2.new"
 
 
+def test_a_state_that_was_left_meanwhile_is_taken_over(service: Any, tmp_path: Path) -> None:
+    """The machine was registered with a token, or its credential rotated, while the service ran."""
+    new = agent.State(**{**STATE, "credential": "w1.2.new"})
+    agent.save_state(str(tmp_path), new)
+    calls, _ = service(agent.RefusedError(401, "Unknown."), beat(30))
+    assert [(call[1].rsplit("/", 1)[1], call[2]) for call in calls[:2]] == [
+        ("heartbeat", "w1.1.old"),
+        ("heartbeat", "w1.2.new"),
+    ]
+
+
+def test_a_worker_that_is_not_known_any_more_leaves_word_until_it_is(service: Any, tmp_path: Path) -> None:
+    unknown = agent.RefusedError(401, "Unknown.")
+    service(unknown, unknown)
+    assert (tmp_path / "unknown").exists()
+    service(beat(30))
+    assert not (tmp_path / "unknown").exists()
+
+
+def test_a_state_that_cannot_be_read_costs_no_registration(service: Any, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{")
+    calls, _ = service(agent.RefusedError(401, "Unknown."), REGISTERED, beat(30))
+    assert [call[1].rsplit("/", 1)[1] for call in calls[:3]] == ["heartbeat", "register", "heartbeat"]
+
+
 @pytest.mark.parametrize("trouble", ["refused", "unreachable"])
 def test_other_failures_only_make_it_wait(service: Any, trouble: str) -> None:
     failure = (

@@ -205,6 +205,69 @@ def test_a_refused_registration_is_one_sentence_and_not_repeated(
     assert not machine.state_file.exists()
 
 
+@pytest.mark.parametrize(
+    ("worker", "sentence"),
+    [
+        (
+            {"approved": False},
+            "but an operator must approve it before it can join the cluster: approve it, then register again.",
+        ),
+        (
+            {"approved": True},
+            "but the control API has no join token for it: repair its access to the cluster, then register again.",
+        ),
+    ],
+)
+def test_a_registration_without_a_join_token_is_one_sentence_and_the_next_one_joins(
+    machine: Machine, tmp_path: Path, worker: dict[str, bool], sentence: str
+) -> None:
+    joined = {**REGISTERED, "joinToken": "K10aa::abcdef.0123"}
+    join = tmp_path / "join"
+    with control_api({**REGISTERED, "worker": worker}, joined) as server:
+        first = machine.register(server.url, "--join-token-file", str(join))
+        assert (first.returncode, first.stdout) == (1, "")
+        assert first.stderr == f"This machine is registered as worker w1, {sentence}\n"
+        assert not join.exists()
+        second = machine.register(server.url, "--join-token-file", str(join))
+        assert (second.returncode, join.read_text()) == (0, "K10aa::abcdef.0123\n")
+        # the credential was kept, so the second registration needs no enrolment token
+        assert [asked.token for asked in server.asked] == ["enrolment-token", "w1.2.new"]
+
+
+def test_without_a_cluster_to_join_no_join_token_is_missed(machine: Machine) -> None:
+    with control_api({**REGISTERED, "worker": {"approved": False}}) as server:
+        done = machine.register(server.url)
+    assert (done.returncode, json.loads(done.stdout)["joinTokenWritten"]) == (0, False)
+
+
+def test_a_machine_rotates_its_credential_and_its_service_takes_it_over(machine: Machine) -> None:
+    refused = Refusal(401, "The worker's credential is not valid; register again.")
+    with control_api(beat(1), {"credential": "w1.2.new"}, refused, beat(30)) as server:
+        with machine.running(server.url) as service:
+            server.wait_for(1)
+            command = machine.command(server.url, "rotate")
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, json.loads(done.stdout)) == (0, {"workerId": "w1"})
+            server.wait_for(4)
+            assert "took over the new credential" in stop(service)
+        assert calls(server)[:4] == [
+            ("heartbeat", "w1.1.old"),
+            ("rotate", "w1.1.old"),
+            ("heartbeat", "w1.1.old"),
+            ("heartbeat", "w1.2.new"),
+        ]
+    assert machine.credential == "w1.2.new"
+
+
+def test_a_refused_rotation_keeps_the_credential(machine: Machine) -> None:
+    machine.state_file.write_text(json.dumps(STATE))
+    with control_api(Refusal(503, "The database does not answer.")) as server:
+        command = machine.command(server.url, "rotate")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, machine.credential) == (1, "w1.1.old")
+    assert done.stderr == "The control API refused the rotation: The database does not answer (HTTP 503).\n"
+
+
 def test_a_registration_outlives_a_short_outage(machine: Machine) -> None:
     with control_api(Refusal(503, "Starting."), REGISTERED) as server:
         assert machine.register(server.url).returncode == 0

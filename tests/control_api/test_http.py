@@ -79,6 +79,20 @@ async def test_a_body_over_64_kib_is_refused(sqlite_api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/enrolment-tokens", {"GET", "POST"}),
+        ("/api/enrolment-tokens/7034f966-b7f4-4394-b22d-0c8180282204", {"GET", "DELETE"}),
+    ],
+)
+async def test_a_path_that_does_not_know_a_method_names_all_that_it_knows(
+    sqlite_api: Api, path: str, methods: set[str]
+) -> None:
+    answer = await sqlite_api.client.put(path)
+    assert (answer.status_code, set(answer.headers["Allow"].split(", "))) == (405, methods)
+
+
+@pytest.mark.parametrize(
     ("body", "status", "code"),
     [
         (b"", 422, "INVALID_REQUEST"),

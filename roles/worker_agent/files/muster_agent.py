@@ -145,6 +145,10 @@ class State:
     def leave_path(self) -> str:
         return self.heartbeat_path.rsplit("/", 1)[0] + "/leave"
 
+    @property
+    def rotate_path(self) -> str:
+        return self.heartbeat_path.rsplit("/", 1)[0] + "/rotate"
+
 
 def state_of(answer: Json) -> State:
     """Take the state from the `data` of a registration's answer."""
@@ -167,8 +171,26 @@ def load_state(directory: str) -> Optional[State]:
         raise AgentError(f"The state {path} cannot be read: {exc}. Remove it and register again.") from exc
 
 
+def known_state(config: Config) -> State:
+    """Read the state. Raises AgentError when this machine has not registered yet."""
+    state = load_state(config.state_dir)
+    if state is None:
+        raise AgentError(f"This machine has not registered: there is no {config.state_dir}/state.json.")
+    return state
+
+
 def save_state(directory: str, state: State) -> None:
     write_secret(Path(directory, "state.json"), json.dumps(vars(state), indent=2) + "\n")
+
+
+def mark_unknown(directory: str, *, unknown: bool) -> None:
+    """Leave word for the role: the file `unknown` is there while the control API does not know this worker."""
+    mark = Path(directory, "unknown")
+    with contextlib.suppress(OSError):  # only a hint; a full disk must not cost a heartbeat
+        if unknown:
+            mark.touch(0o600)
+        elif mark.exists():
+            mark.unlink()
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -484,14 +506,44 @@ def register_once(config: Config, token_file: str, join_token_file: Optional[str
     tokens = [known.credential, token] if known else [token]
     state, answer = try_tokens(Api(config), config, tokens)
     save_state(config.state_dir, state)
-    if join_token_file and answer.get("joinToken"):
-        write_secret(Path(join_token_file), answer["joinToken"] + "\n")
+    mark_unknown(config.state_dir, unknown=False)
+    if join_token_file:
+        write_secret(Path(join_token_file), join_token(state, answer) + "\n")
     return {
         "workerId": state.worker_id,
         "isRestart": bool(answer.get("isRestart")),
         "masterUrl": answer.get("masterUrl"),
-        "joinTokenWritten": bool(join_token_file and answer.get("joinToken")),
+        "joinTokenWritten": bool(join_token_file),
     }
+
+
+def join_token(state: State, answer: Json) -> str:
+    """The join token in the answer to a registration. Raises AgentError that says why there is none."""
+    if answer.get("joinToken"):
+        return str(answer["joinToken"])
+    known = f"This machine is registered as worker {state.worker_id}"
+    if (answer.get("worker") or {}).get("approved") is False:
+        raise AgentError(
+            f"{known}, but an operator must approve it before it can join the cluster: approve it, then register again."
+        )
+    raise AgentError(
+        f"{known}, but the control API has no join token for it: repair its access to the cluster, then register again."
+    )
+
+
+def rotate_once(config: Config) -> Json:
+    """The command `rotate`: exchange the credential for a new one; a running service takes it over by itself."""
+    state = known_state(config)
+    save_state(config.state_dir, state)  # said before the old one dies: there is room for the new one
+    try:
+        answer = Api(config).call("POST", state.rotate_path, dict, state.credential)
+    except RefusedError as exc:
+        raise AgentError(f"The control API refused the rotation: {exc}") from exc
+    if not answer.get("credential"):
+        raise AgentError("The answer to the rotation is not one of a control API: it holds no credential.")
+    state.credential = str(answer["credential"])
+    save_state(config.state_dir, state)
+    return {"workerId": state.worker_id}
 
 
 def read_token(path: str) -> str:
@@ -556,6 +608,7 @@ class Service:
             try:
                 pause = self._beat()
                 failures = 0
+                mark_unknown(self._config.state_dir, unknown=False)
             except AgentError as exc:
                 failures += 1
                 pause = backoff(failures)
@@ -585,16 +638,29 @@ class Service:
         return self._api.call("PATCH", self._state.heartbeat_path, self._report, self._state.credential)
 
     def _register_again(self) -> None:
+        if self._take_over():
+            return
         try:
             self._state, _ = register(self._api, self._config, self._state.credential)
         except RefusedError as exc:
             if exc.status not in FORGOTTEN:
                 raise
+            mark_unknown(self._config.state_dir, unknown=True)
             raise RefusedError(
                 exc.status, f"The control API does not know this worker, register it with a token: {exc}"
             ) from exc
         self._saved = False
         log.info("registered again as worker %s", self._state.worker_id)
+
+    def _take_over(self) -> bool:
+        """Take the state that another run of this file has left since: it registered anew, or rotated."""
+        with contextlib.suppress(AgentError):
+            stored = load_state(self._config.state_dir)
+            if self._saved and stored is not None and stored != self._state:
+                self._state = stored
+                log.info("took over the new credential of worker %s", stored.worker_id)
+                return True
+        return False
 
     def _save(self) -> Optional[AgentError]:
         """Store a changed state. A disk that is full costs no heartbeat: it is tried again with the next one."""
@@ -679,9 +745,7 @@ def notify(message: str) -> None:
 
 def run_service(config: Config) -> None:
     """The command `run`."""
-    state = load_state(config.state_dir)
-    if state is None:
-        raise AgentError(f"This machine has not registered: there is no {config.state_dir}/state.json.")
+    state = known_state(config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -700,8 +764,9 @@ def parser() -> argparse.ArgumentParser:
     )
     once.add_argument("--token-file", required=True, help="file that holds the enrolment token")
     once.add_argument("--join-token-file", help="write the K3s join token to this file (0600)")
+    rotate = verbs.add_parser("rotate", help="exchange this machine's credential for a new one")
     service = verbs.add_parser("run", help="send heartbeats until stopped")
-    for verb in (once, service):
+    for verb in (once, rotate, service):
         verb.add_argument("--config", default="/etc/muster-agent/config.json", help="default: %(default)s")
     return top
 
@@ -714,6 +779,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         config = load_config(options.config)
         if options.verb == "register":
             print(json.dumps(register_once(config, options.token_file, options.join_token_file)))
+        elif options.verb == "rotate":
+            print(json.dumps(rotate_once(config)))
         else:
             run_service(config)
     except (AgentError, OSError) as exc:
