@@ -31,6 +31,7 @@ from control_api.workers.credentials import Credentials
 from control_api.workers.entry_routes import router as entry_router
 from control_api.workers.heartbeats import Heartbeats
 from control_api.workers.monitor import Caution, Monitor, tell
+from control_api.workers.operator_routes import router as operator_router
 from control_api.workers.registry import Doors
 from control_api.workers.routes import router as workers_router
 
@@ -77,6 +78,7 @@ def create_app(
     api.include_router(enrolment_router)
     api.include_router(entry_router)
     api.include_router(workers_router)
+    api.include_router(operator_router)
     _add_probes(api, service)
     beats = Heartbeats(
         api,

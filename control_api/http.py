@@ -71,6 +71,30 @@ def failure(exc: errors.MusterError) -> tuple[int, bytes, list[tuple[bytes, byte
     return status, _failure_body(code(type(exc)), str(exc), exc.details), headers
 
 
+COMMON: tuple[type[errors.MusterError], ...] = (
+    errors.Unauthorized,
+    errors.Forbidden,
+    errors.BodyTooLarge,
+    errors.InvalidRequest,
+    errors.TooManyAttempts,
+    errors.DatabaseUnavailable,
+)
+
+
+def answers(*more: type[errors.MusterError]) -> dict[int | str, dict[str, Any]]:
+    """Return the failures of an operation for OpenAPI: those that any operation has, and `more` of its own."""
+    documented: dict[int | str, dict[str, Any]] = {
+        400: {"model": Failure, "description": PLAIN[400][1]},
+        500: {"model": Failure, "description": "Something failed inside the control API."},
+    }
+    for kind in (*COMMON, *more):
+        example = json.loads(failure(kind())[1])
+        content = {"application/json": {"example": example}}
+        status = failure(kind())[0]
+        documented[status] = {"model": Failure, "description": str(kind()), "content": content}
+    return documented
+
+
 def success(message: str, data: Payload) -> Success[Payload]:
     """Put the data into the envelope."""
     return Success(message=message, data=data)

@@ -13,7 +13,7 @@ import structlog
 
 from control_api.db import Database, Leadership
 from control_api.errors import DatabaseUnavailable
-from control_api.workers import store, watch_store
+from control_api.workers import operations, store, watch_store
 from control_api.workers.lifecycle import Moment, Rules, Status
 from control_api.workers.watch_store import Census
 
@@ -147,7 +147,9 @@ class Monitor:
             if "clock jumped" in memory.notes:
                 watch_store.pull_back(session, now)
             watch_store.save_watch(session, now, memory.grace_until)
-            changes = store.record_changes(session, store.moment(session, now, rules), actor="monitor")
+            at = store.moment(session, now, rules)
+            changes = operations.resume_those_due(session, at)
+            changes += store.record_changes(session, at, actor="monitor")
         self._memory = memory
         for note in memory.notes:
             grace_until = memory.grace_until.isoformat()

@@ -203,11 +203,12 @@ def _enrol(session: Session, request: Registration, grant: Grant, peer: str | No
         enrolled = store.enrol(session, values, key=key)
     if enrolled is None:
         raise HostnameTaken
-    is_restart = enrolled.worker_id != proposed
-    is_new_here = not is_restart or enrolled.let_in_by != grant.token_id
-    if is_new_here and is_restart:
+    was_there = enrolled.worker_id != proposed
+    is_new_here = not was_there or enrolled.let_in_by != grant.token_id
+    if is_new_here and was_there:
         store.let_in_by(session, enrolled.worker_id, grant.token_id)
     admission.count(session, grant, is_new=is_new_here, now=at.now)
+    is_restart = enrolled.epoch > 1  # whoever was expected has epoch 0, and now its first credential
     return Stored(enrolled.worker_id, enrolled.epoch, is_restart, replaced)
 
 

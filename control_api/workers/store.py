@@ -26,13 +26,21 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import Session, aliased, contains_eager
 
 from control_api import db
 from control_api.workers import lifecycle
 from control_api.workers.lifecycle import LIVE, Intent, Moment, Node, Rules, Status
 from control_api.workers.models import STANDING, Heartbeat, StatusIndex, Transition, Watch, Worker
 
+AT_WORK: dict[str, Any] = {  # what ends a maintenance
+    "intent": Intent.ACTIVE,
+    "maintenance_reason": None,
+    "maintenance_by": None,
+    "maintenance_since": None,
+    "maintenance_until": None,
+    "maintenance_drain": None,
+}
 CHUNK = 1000  # ids in one IN (…): SQLite and PostgreSQL both bound the number of parameters
 Item = TypeVar("Item")
 heard_at = case(
@@ -159,6 +167,8 @@ def enrol(session: Session, values: Mapping[str, Any], *, key: str) -> Enrolled 
     Returns None when `key` is the hostname of a worker with a machine id.
     Raises Taken.
     """
+    if key == "machine_id":
+        _adopt(session, values["hostname"], values["machine_id"])
     statement = db.insert(session, Worker).values(**values)
     kept = {"id", "name", "status", "intent", "epoch", "labels", "created_at", "node_state", "join_token_id"}
     kept |= {"enrolment_token_id"}
@@ -201,16 +211,19 @@ def free_silent_hostname(session: Session, hostname: str, machine_id: str | None
     for worker_id, name, status in session.execute(both).all():
         if name == hostname and status == Status.INACTIVE.value:
             record_changes(session, at, actor="worker", only=[worker_id])  # its silence, if nobody has yet
-            remove(session, worker_id, at.now)
+            remove(session, worker_id, actor="worker", because="replaced by another machine", now=at.now)
             return UUID(str(worker_id))
     return None
 
 
-def remove(session: Session, worker_id: UUID, now: datetime) -> None:
-    """Mark the worker as removed, which frees its names and revokes its credential; its history stays."""
-    values = {"removed_at": now, "updated_at": now, "epoch": Worker.epoch + 1}
-    session.execute(update(Worker).where(Worker.id == worker_id).values(**values))
+def remove(session: Session, worker_id: UUID, *, actor: str, because: str, now: datetime) -> None:
+    """Mark the worker as removed, which frees its names and revokes its credential; its history stays, and ends."""
+    was = session.scalar(select(Worker.status).where(Worker.id == worker_id))
+    gone = {"removed_at": now, "updated_at": now, "epoch": Worker.epoch + 1, "status": Status.INACTIVE}
+    session.execute(update(Worker).where(Worker.id == worker_id).values(**AT_WORK, **gone))
     session.execute(delete(StatusIndex).where(StatusIndex.worker_id == worker_id))
+    last = {"from_status": was, "to_status": Status.INACTIVE, "reason": because, "actor": actor}
+    session.execute(insert(Transition).values(worker_id=worker_id, evidence={}, at=now, **last))
 
 
 def approve(session: Session, worker_id: UUID, now: datetime) -> bool:
@@ -234,15 +247,28 @@ def raise_epoch(session: Session, worker_id: UUID, now: datetime) -> int | None:
     )
 
 
+def _adopt(session: Session, hostname: str, machine_id: str) -> None:
+    """Let the machine be the worker that operators expect under its hostname, unless it is a worker already."""
+    other = aliased(Worker)
+    known = select(other.id).where(other.removed_at.is_(None), other.machine_id == machine_id)
+    expected = (Worker.hostname == hostname, Worker.machine_id.is_(None), Worker.epoch == 0)
+    session.execute(
+        update(Worker)
+        .where(STANDING, *expected, ~known.exists())
+        .values(machine_id=machine_id)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _insert(session: Session, statement: Any) -> Any:
-    with session.begin_nested(), _unique():  # a refusal costs the savepoint, not the transaction
+    with session.begin_nested(), unique():  # a refusal costs the savepoint, not the transaction
         return session.execute(statement).first()
 
 
 def renew(session: Session, worker_id: UUID, values: Mapping[str, Any]) -> None:
     """Write what a known worker says of itself; a name that nobody chose follows the hostname. Raises Taken."""
     name = case((Worker.name == Worker.hostname, values["hostname"]), else_=Worker.name)
-    with _unique():
+    with unique():
         session.execute(update(Worker).where(Worker.id == worker_id).values(**values, name=name))
 
 
@@ -252,6 +278,19 @@ class Taken(Exception):  # noqa: N818 - an answer that unwinds the transaction, 
     def __init__(self, column: str) -> None:
         super().__init__(column)
         self.column = column
+
+
+@contextmanager
+def unique() -> Iterator[None]:
+    """Turn the database's refusal of a second hostname, name or machine id into Taken."""
+    try:
+        yield
+    except IntegrityError as exc:
+        text = str(exc.orig)
+        for column in ("hostname", "name", "machine_id"):
+            if f"uq_workers_{column}" in text or f"workers.{column}" in text:
+                raise Taken(column) from None
+        raise
 
 
 def begin_life(session: Session, worker_id: UUID, boot_id: UUID | None) -> None:
@@ -283,7 +322,9 @@ def leave(session: Session, worker_id: UUID, reason: str, now: datetime) -> None
 def record_first(
     session: Session, worker_id: UUID, *, approved: bool, actor: str, evidence: dict[str, Any], now: datetime
 ) -> None:
-    """Write the transition with which a worker becomes known."""
+    """Write the transition with which a worker becomes known; one that was expected has it already."""
+    if session.scalar(select(Transition.id).where(Transition.worker_id == worker_id).limit(1)) is not None:
+        return
     session.add(
         Transition(
             worker_id=worker_id,
@@ -298,17 +339,25 @@ def record_first(
 
 
 def record_changes(
-    session: Session, at: Moment, *, actor: str, only: Sequence[UUID] | None = None
+    session: Session,
+    at: Moment,
+    *,
+    actor: str,
+    only: Sequence[UUID] | None = None,
+    because: str | None = None,
 ) -> list[dict[str, Any]]:
     """Record every status that has changed, each with its transition; return the transitions.
 
     This is the one way a status is ever written. The rows are locked in the order of their ids, with their
     heartbeats, so that a heartbeat that is being stored is waited for and not overruled.
     only: look at these workers alone; None looks at all.
+    because: the reason of these changes, when somebody has one; else the signals of the machine tell it.
     """
     changes: list[dict[str, Any]] = []
     for ids in [None] if only is None else chunks(sorted(only)):
         changes += [_transition(row, at, actor) for row in session.execute(_due(at, ids))]
+    for change in changes:
+        change["reason"] = because or change["reason"]
     groups: dict[tuple[Status, Status], list[UUID]] = {}
     for change in changes:
         groups.setdefault((change["from_status"], change["to_status"]), []).append(change["worker_id"])
@@ -336,19 +385,6 @@ def index_statuses(session: Session, ids: Sequence[UUID]) -> None:
 
 
 # ---- inside
-
-
-@contextmanager
-def _unique() -> Iterator[None]:
-    """Turn the database's refusal of a second hostname, name or machine id into Taken."""
-    try:
-        yield
-    except IntegrityError as exc:
-        text = str(exc.orig)
-        for column in ("hostname", "name", "machine_id"):
-            if f"uq_workers_{column}" in text or f"workers.{column}" in text:
-                raise Taken(column) from None
-        raise
 
 
 def _with_heartbeat(query: Select[Worker]) -> Select[Worker]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from control_api import db
@@ -79,14 +79,16 @@ def remember_join_token(session: Session, worker_id: UUID, token_id: str) -> Non
 
 
 def spent_join_tokens(session: Session) -> list[tuple[UUID, str]]:
-    """Return workers with a join token that they no longer need: they say they are ready, and so does K3s."""
+    """Return workers with a join token that they no longer need: they were removed, or they and K3s say ready."""
     query = (
         select(Worker.id, Worker.join_token_id)
         .join(Heartbeat)
         .where(
             Worker.join_token_id.is_not(None),
-            Worker.node_state == Node.READY,
-            Heartbeat.joined_at.is_not(None),
+            or_(
+                Worker.removed_at.is_not(None),
+                and_(Worker.node_state == Node.READY, Heartbeat.joined_at.is_not(None)),
+            ),
         )
     )
     return [(worker_id, token_id) for worker_id, token_id in session.execute(query) if token_id]

@@ -193,6 +193,16 @@ class ListQuery(Request):
         )
 
 
+class Maintenance(Wire):
+    """Why a worker is in maintenance, who wanted it, since and until when; drain: whether its pods shall move."""
+
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None
+    drain: bool
+
+
 class WorkerView(Wire):
     """A worker as everyone sees it."""
 
@@ -202,6 +212,7 @@ class WorkerView(Wire):
     ip_address: str
     status: Status
     intent: Intent
+    maintenance: Maintenance | None
     approved: bool
     is_ready: bool
     is_schedulable: bool
@@ -221,6 +232,10 @@ class WorkerView(Wire):
     ansible_host: str | None
     ansible_port: int | None
     ansible_user: str | None
+    max_pods: int | None
+    notes: str | None
+    machine_id: str | None
+    observed_address: str | None
     cpu_usage: float | None
     memory_usage: float | None
     disk_usage: float | None
@@ -268,6 +283,14 @@ class Left(Wire):
     """The answer to a goodbye."""
 
     status: Status
+
+
+class Removed(Wire):
+    """What was taken off the roll-call."""
+
+    id: UUID
+    hostname: str
+    removed_at: datetime
 
 
 class WorkerPage(Wire):
@@ -346,6 +369,7 @@ def view(worker: Worker, at: Moment) -> WorkerView:
         {
             **{name: getattr(worker, name) for name in WORKER_COLUMNS},
             **{name: getattr(beat, name) for name in BEAT_COLUMNS},
+            "maintenance": _maintenance(worker),
             "status": status,
             "is_ready": health is Status.ACTIVE,
             "is_schedulable": status is Status.ACTIVE,
@@ -357,8 +381,28 @@ def view(worker: Worker, at: Moment) -> WorkerView:
 
 
 BEAT_COLUMNS = ("cpu_usage", "memory_usage", "disk_usage", "current_pods", "load_average")
-DERIVED = ("status", "is_ready", "is_schedulable", "last_heartbeat", "heartbeat_age_seconds", "node_state")
+DERIVED = (
+    "maintenance",
+    "status",
+    "is_ready",
+    "is_schedulable",
+    "last_heartbeat",
+    "heartbeat_age_seconds",
+    "node_state",
+)
 WORKER_COLUMNS = tuple(name for name in WorkerView.model_fields if name not in BEAT_COLUMNS + DERIVED)
+
+
+def _maintenance(worker: Worker) -> Maintenance | None:
+    if worker.intent is not Intent.MAINTENANCE:
+        return None
+    return Maintenance(
+        reason=worker.maintenance_reason or "",
+        by=worker.maintenance_by or "",
+        since=worker.maintenance_since or worker.updated_at,
+        until=worker.maintenance_until,
+        drain=worker.maintenance_drain or False,
+    )
 
 
 def transition_view(row: Transition) -> TransitionView:

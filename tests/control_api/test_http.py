@@ -57,7 +57,7 @@ def test_those_who_should_come_again_are_told_when() -> None:
     [
         ("GET", "/nowhere", 404, "NOT_FOUND"),
         ("GET", "/api/workers/7034f966-b7f4-4394-b22d-0c8180282204/nowhere", 404, "NOT_FOUND"),
-        ("DELETE", "/api/workers/stats", 405, "METHOD_NOT_ALLOWED"),
+        ("PUT", "/api/workers/stats", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/api/workers/register", 401, "UNAUTHORIZED"),
     ],
 )

@@ -178,8 +178,11 @@ async def test_a_token_may_replace_a_silent_worker_of_that_hostname(api: Api) ->
         "replacedBy": f"worker:{new['workerId']}",
     }
     assert (removed.removed_at, removed.epoch, removed.status) == (api.clock(), 2, Status.INACTIVE)
-    newest = (await api.get(f"/api/workers/{old['workerId']}/transitions"))["transitions"][0]
-    assert (newest["from"], newest["to"], newest["reason"]) == ("ACTIVE", "INACTIVE", "not heard for 91 s")
+    newest = (await api.get(f"/api/workers/{old['workerId']}/transitions"))["transitions"][:2]
+    assert [(change["from"], change["to"], change["reason"]) for change in newest] == [
+        ("INACTIVE", "INACTIVE", "replaced by another machine"),
+        ("ACTIVE", "INACTIVE", "not heard for 91 s"),
+    ]
 
 
 async def test_a_token_that_may_not_replace_leaves_a_silent_worker_alone(api: Api) -> None:
