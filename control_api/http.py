@@ -28,6 +28,7 @@ from control_api.service import Service
 
 MAX_BODY = 64 * 1024
 RETRY_SECONDS = "5"
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 Payload = TypeVar("Payload")
 log = structlog.get_logger()
@@ -262,11 +263,13 @@ def _plain(request: Request, exc: Exception) -> Response:
 
 def _methods(request: Request) -> str:
     """Return every method that this path knows; the framework names those of one of its routes only."""
-    known: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            known |= getattr(route, "methods", None) or set()
-    return ", ".join(sorted(known))
+    routes = request.app.routes
+
+    def knows(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+    return ", ".join(method for method in METHODS if knows(method))
 
 
 def _unexpected(_request: Request, exc: Exception) -> Response:
