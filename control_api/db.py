@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -29,19 +31,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
+from control_api import postgres_link
 from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable
+from control_api.postgres_link import BoundedConnection, is_gone
 
 # Keys of PostgreSQL's advisory locks; any number, as long as nobody else in this database uses it.
 MIGRATION_LOCK = 0x6D757374_0001
 MONITOR_LOCK = 0x6D757374_0002
-TIMEOUTS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
 SQLITE_BUSY = re.compile("locked|busy|unable to open|disk|readonly|full")
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
+SESSION_ENDED = ("25P03", "25006")  # ended for idling in a transaction; read-only: not the primary any more
 
 
 class Base(DeclarativeBase):
@@ -102,23 +106,51 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
         self._reader = self.engine.execution_options(muster_begin="BEGIN")
+        self._away = False
+        self._probing = threading.Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Open a transaction that writes, commit it at the end. Raises DatabaseUnavailable."""
-        with _unavailable(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with self.guard(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that only reads; on SQLite it waits for nobody. Raises DatabaseUnavailable."""
-        with _unavailable(), Session(self._reader, expire_on_commit=False) as session, session.begin():
+        with self.guard(), Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
     def ping(self) -> None:
         """Return when the database answers. Raises DatabaseUnavailable."""
         with self.reading() as session:
             session.execute(text("SELECT 1"))
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Turn the driver's errors into DatabaseUnavailable.
+
+        While the database is away, one caller at a time finds out whether it is back; the others are refused at
+        once, else they would wait for each other's timeouts.
+        """
+        with _unavailable():
+            if self._away:
+                self._probe()
+        try:
+            with _unavailable():
+                yield
+        except DatabaseUnavailable as exc:
+            self._away = self._away or is_gone(getattr(exc.__cause__, "orig", None))
+            raise
+
+    def _probe(self) -> None:
+        if not self._probing.acquire(blocking=False):
+            raise DatabaseUnavailable
+        try:
+            with self.engine.connect():
+                self._away = False
+        finally:
+            self._probing.release()
 
     def close(self) -> None:
         """Close every connection."""
@@ -131,10 +163,17 @@ class Leadership:
     The leader does its work on the connection that holds the lock, so a lost lock cannot be overlooked.
     """
 
-    def __init__(self, database: Database) -> None:
-        """Prepare; nothing is asked of the database yet."""
+    def __init__(self, database: Database, *, idle: float = 10, patience: float = 20) -> None:
+        """Prepare; nothing is asked of the database yet.
+
+        idle: seconds after which PostgreSQL ends the session of a leader that asks nothing: it is suspended, or
+        its host or the way to it is gone without a word. patience: seconds that one of its statements may take.
+        """
         self._database = database
+        self._idle = idle
+        self._patience = patience
         self._connection: Connection | None = None
+        self._session_id: int | None = None
 
     @property
     def held(self) -> bool:
@@ -145,17 +184,28 @@ class Leadership:
         """Try to lead; say whether this process does. Raises DatabaseUnavailable."""
         if self._connection is not None:
             return True
-        with _unavailable():
+        with self._database.guard():
             connection = self._database.engine.connect()
-            won = self._database.is_sqlite or connection.scalar(
-                text("SELECT pg_try_advisory_lock(:key)"), {"key": MONITOR_LOCK}
-            )
-            connection.commit()
+            try:
+                won = self._database.is_sqlite or self._take(connection)
+                connection.commit()
+            except BaseException:
+                _discard(connection)  # a lock that it may hold must not go back to the pool
+                raise
         if won:
             self._connection = connection
         else:
             connection.close()
-        return self.held
+        return won
+
+    def _take(self, connection: Connection) -> bool:
+        key = {"key": MONITOR_LOCK}
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
+            return False
+        link = _link(connection)
+        link.lead(self._idle, self._patience)
+        self._session_id = link.info.backend_pid
+        return True
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -164,19 +214,28 @@ class Leadership:
             raise DatabaseUnavailable
         try:
             with (
-                _unavailable(),
+                self._database.guard(),
                 Session(self._connection, expire_on_commit=False) as session,
                 session.begin(),
             ):
+                self._require_own_session(session)
                 yield session
         except DatabaseUnavailable:
             self._drop()
             raise
 
+    def _require_own_session(self, session: Session) -> None:
+        """Go on only in the session that took the lock, whatever a pool or a proxy has put in its place."""
+        if self._database.is_sqlite:
+            return
+        if session.scalar(text("SELECT pg_backend_pid()")) != self._session_id:
+            raise DatabaseUnavailable
+
     def release(self) -> None:
         """Stop leading, so that another process may at once; safe to call twice."""
         if self._connection is not None and not self._database.is_sqlite:
             with suppress(*UNAVAILABLE), self._connection.begin():
+                _link(self._connection).patience = postgres_link.PING
                 self._connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MONITOR_LOCK})
         self._drop()
 
@@ -184,8 +243,7 @@ class Leadership:
         """Throw the connection away and ask nothing of it: the lock ends with it."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.invalidate()
-            connection.close()
+            _discard(connection)
 
 
 def utc_now() -> datetime:
@@ -236,12 +294,27 @@ def hold_file_lock(database: Database) -> int:
     return descriptor
 
 
+def _link(connection: Connection) -> BoundedConnection:
+    """Return the driver's own connection."""
+    link: BoundedConnection = connection.connection.dbapi_connection  # type: ignore[assignment]
+    return link
+
+
+def _discard(connection: Connection) -> None:
+    connection.invalidate()
+    connection.close()
+
+
 @contextmanager
 def _unavailable() -> Iterator[None]:
     try:
         yield
     except UNAVAILABLE as exc:
         if _is_fault_of_ours(exc):
+            raise
+        raise DatabaseUnavailable from exc
+    except DBAPIError as exc:
+        if getattr(exc.orig, "sqlstate", None) not in SESSION_ENDED:
             raise
         raise DatabaseUnavailable from exc
 
@@ -253,14 +326,22 @@ def _is_fault_of_ours(exc: Exception) -> bool:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    return create_engine(
-        url,
-        pool_size=10,
-        max_overflow=10,
-        pool_timeout=5,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "options": "-c timezone=UTC " + TIMEOUTS},
+    engine = create_engine(
+        url, pool_size=10, max_overflow=10, pool_timeout=3, connect_args=postgres_link.ARGUMENTS
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Dialect, _record: Any, arguments: Any, options: Any) -> BoundedConnection:
+        return BoundedConnection.connect(*arguments, **options)
+
+    @event.listens_for(engine, "checkout")
+    def _check(connection: Any, _record: Any, _proxy: Any) -> None:
+        try:
+            connection.ping()
+        except psycopg.Error as exc:
+            raise InvalidatePoolError from exc  # the others are dead too; the pool connects anew
+
+    return engine
 
 
 def _sqlite_engine(url: URL) -> Engine:

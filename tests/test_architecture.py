@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 API = sorted((ROOT / "control_api").rglob("*.py"))
 AGENT = ROOT / "roles/worker_agent/files/muster_agent.py"
-SQL = ("models", "store", "db", "schema")  # a name that ends in _store is a store
+SQL = ("models", "store", "db", "schema", "postgres_link")  # a name that ends in _store is a store
 STAND_IN = re.compile(r"(?<![a-z])stand[-_ ]?in(?![a-z])", re.IGNORECASE)
 WEB = ("routes", "http", "app")  # a name that ends in _routes is one of the routes
 

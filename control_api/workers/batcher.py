@@ -97,6 +97,8 @@ class GroupCommit(Generic[Item, Answer]):
         try:
             answers = await self._write([item for item, _ in batch])
         except Exception as exc:
+            if isinstance(exc, DatabaseUnavailable):  # whoever waits would only wait for the same answer
+                batch, self._waiting = [*batch, *self._waiting], deque()
             for _, future in batch:
                 if not future.done():
                     future.set_exception(exc)

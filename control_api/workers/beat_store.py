@@ -14,6 +14,7 @@ import structlog
 from psycopg.rows import TupleRow
 from sqlalchemy import bindparam, case, func, select, update
 
+from control_api import postgres_link
 from control_api.db import Database
 from control_api.errors import (
     DatabaseUnavailable,
@@ -23,12 +24,12 @@ from control_api.errors import (
     WorkerNotFound,
     WorkerRemoved,
 )
+from control_api.postgres_link import BoundedAsyncConnection
 from control_api.workers.lifecycle import NODES_FRESH, Intent, Node, Status
 from control_api.workers.models import Heartbeat, Watch, Worker
 
 ATTEMPTS = 3
 log = structlog.get_logger()
-PATIENCE = 10.0  # seconds for one batch, connecting included
 
 
 class Beat(NamedTuple):
@@ -158,11 +159,10 @@ class PostgresBeats:
         """Commit the batch, again after a deadlock; a connection that fails is thrown away."""
         for _ in range(ATTEMPTS):
             try:
-                async with asyncio.timeout(PATIENCE):
-                    return await self._write(await self._connected(), beats)
+                return await self._write(await self._connected(), beats)
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 continue
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as exc:
+            except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
                 self._tell(answers=False, reason=type(exc).__name__)
                 await self.close()
                 raise DatabaseUnavailable from exc
@@ -182,8 +182,8 @@ class PostgresBeats:
 
     async def _connected(self) -> psycopg.AsyncConnection[TupleRow]:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._conninfo, autocommit=True, connect_timeout=5, options="-c timezone=UTC"
+            self._connection = await BoundedAsyncConnection.connect(
+                self._conninfo, autocommit=True, **postgres_link.ARGUMENTS
             )
         return self._connection
 

@@ -17,6 +17,7 @@ from control_api.workers import operations, store, watch_store
 from control_api.workers.lifecycle import Moment, Rules, Status
 from control_api.workers.watch_store import Census
 
+STOP_SECONDS = 3  # how long a stop waits for the look that is under way
 log = structlog.get_logger()
 
 
@@ -24,8 +25,10 @@ log = structlog.get_logger()
 class Caution:
     """When the monitor doubts itself.
 
-    tick: time between two looks. interval: time between two heartbeats. guard_share, guard_count: when more
-    live workers than both fall silent at once, it suspects the master's own network for guard_hold.
+    tick: time from one look to the next. interval: time between two heartbeats. guard_share, guard_count: when
+    more live workers than both fall silent at once, it suspects the master's own network for guard_hold.
+    stall: a loop that has not looked for longer may have missed heartbeats. clock_jump: the same of a wall clock
+    that went further than this from the monotonic one.
     """
 
     tick: timedelta
@@ -36,13 +39,29 @@ class Caution:
     stall: timedelta = timedelta(seconds=15)
     clock_jump: timedelta = timedelta(seconds=5)
 
+    @property
+    def patience(self) -> timedelta:
+        """How long the loop may not look before it counts as stalled."""
+        return max(self.stall, 3 * self.tick)
+
+    @property
+    def candidacy(self) -> timedelta:
+        """Time between two attempts to lead; with `idle`, a leader that is lost is replaced within 15 s."""
+        return min(self.tick / 2, timedelta(seconds=2.5))
+
+    @property
+    def idle(self) -> timedelta:
+        """How long a leader's session may be idle before the database ends it, in case the leader is suspended."""
+        return max(2 * self.tick, timedelta(seconds=5))
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the leader remembers from one look to the next.
 
     monotonic: seconds of a clock that nobody sets. grace_until: nobody is declared silent before it.
-    held: the guard has spoken in this episode of mass silence and does not speak again.
+    held: the guard has spoken in this episode of mass silence and does not speak again. An episode ends with its
+    hold at the earliest, so that between two holds there is a look that judges, however the fleet flickers.
     """
 
     now: datetime
@@ -64,14 +83,14 @@ def judge(
     grace_until, held = (now + rules.timeout, False) if last is None else (last.grace_until, last.held)
     if last is not None:
         elapsed = timedelta(seconds=monotonic - last.monotonic)
-        if elapsed > max(caution.stall, 3 * caution.tick):
+        if elapsed > caution.patience:
             notes.append("stalled")
         if abs((now - last.now) - elapsed) > caution.clock_jump:
             notes.append("clock jumped")
         if notes:
             grace_until = now + rules.timeout
     mass = census.late > max(caution.guard_count, caution.guard_share * census.live)
-    if held and not mass:
+    if held and not mass and now >= grace_until:
         held, notes = False, [*notes, "mass silence over"]
     elif mass and census.due > 0 and not held and now >= grace_until - 2 * caution.tick:
         held, notes = True, [*notes, "mass silence"]
@@ -93,7 +112,7 @@ class Monitor:
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; nothing runs before `start`. alive: called after every look, for systemd's watchdog."""
-        self._leadership = Leadership(database)
+        self._leadership = Leadership(database, idle=caution.idle.total_seconds())
         self._rules = rules
         self._caution = caution
         self._clock = clock
@@ -110,10 +129,16 @@ class Monitor:
         return self._leadership.held
 
     @property
+    def age_seconds(self) -> float | None:
+        """Seconds since the loop of this process last looked, as leader or in vain; None before it ever did."""
+        looked_at = self._looked_at
+        return None if looked_at is None else self._monotonic() - looked_at
+
+    @property
     def is_alive(self) -> bool:
-        """Say whether the loop has looked lately, as leader or in vain."""
-        patience = max(self._caution.stall, 3 * self._caution.tick).total_seconds()
-        return self._looked_at is not None and self._monotonic() - self._looked_at <= patience
+        """Say whether the loop has looked lately; if not, it is stuck."""
+        age = self.age_seconds
+        return age is not None and age <= self._caution.patience.total_seconds()
 
     def start(self) -> None:
         """Look once, so that readers find the grace of this start; then keep looking."""
@@ -122,10 +147,12 @@ class Monitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking and let another process lead."""
+        """Stop looking and let another process lead; a look that the database does not answer is left behind."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive():
+                return  # its connection ends with the process, and the lock with it
         self._leadership.release()
 
     def tick(self) -> list[str]:
@@ -158,7 +185,13 @@ class Monitor:
         return list(memory.notes)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._caution.tick.total_seconds()):
+        due = self._monotonic()
+        while True:
+            # From look to look, not from the end of one to the next: the bound of detection rests on it.
+            pause = self._caution.tick if self.leads else self._caution.candidacy
+            due = max(due + pause.total_seconds(), self._monotonic())
+            if self._stop.wait(due - self._monotonic()):
+                return
             self._look()
 
     def _look(self) -> None:
