@@ -38,11 +38,36 @@ class Client:
         workers: list[dict[str, Any]] = []
         params: dict[str, Any] = {"limit": PAGE}
         while True:
-            data = self._ask("GET", "/api/workers", params=params, headers=self._authorization())
+            data = self._call("GET", "/api/workers", params=params)
             workers += data["workers"]
             if data["nextCursor"] is None:
                 return workers
             params["cursor"] = data["nextCursor"]
+
+    def approve(self, worker_id: str) -> dict[str, Any]:
+        """Approve a worker and return it."""
+        return dict(self._call("POST", f"/api/workers/{worker_id}/approve"))
+
+    def enrolment_tokens(self) -> list[dict[str, Any]]:
+        """Return every enrolment token, the newest first."""
+        found: list[dict[str, Any]] = []
+        while True:
+            params = {"limit": PAGE, "offset": len(found)}
+            data = self._call("GET", "/api/enrolment-tokens", params=params)
+            found += data["enrolmentTokens"]
+            if not data["enrolmentTokens"] or len(found) >= data["total"]:
+                return found
+
+    def create_enrolment_token(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Make an enrolment token and return it, with its secret as `token`."""
+        return dict(self._call("POST", "/api/enrolment-tokens", json=wanted))
+
+    def revoke_enrolment_token(self, token_id: str) -> dict[str, Any]:
+        """Revoke an enrolment token and return it."""
+        return dict(self._call("DELETE", f"/api/enrolment-tokens/{token_id}"))
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        return self._ask(method, path, headers=self._authorization(), **options)
 
     def _authorization(self) -> dict[str, str]:
         if self._token is None:
@@ -67,5 +92,13 @@ class Client:
             )
             raise ApiRefused(msg) from None
         if not answer.is_success:
-            raise ApiRefused(str(body.get("message", answer.status_code)))
+            raise ApiRefused(sentence(body))
         return body["data"]
+
+
+def sentence(failure: dict[str, Any]) -> str:
+    """Return what a failure says, and of which fields."""
+    details = failure.get("error", {}).get("details", [])
+    fields = "; ".join(f"{detail['field']} {detail['message']}" for detail in details)
+    message = str(failure.get("message", "The control API refused the request."))
+    return f"{message.rstrip('.')}: {fields}." if fields else message

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from control_api.cli.options import LOCAL, AsJson, CaFile, Password, Token, Url, Username, connect
+
 app = typer.Typer(help="The workers of the fleet.", no_args_is_help=True)
 COLUMNS = (
     "hostname",
@@ -22,26 +24,35 @@ COLUMNS = (
 @app.command("list")
 def list_workers(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    url: Annotated[str, typer.Option(envvar="MUSTER_URL")] = "http://127.0.0.1:3000",
-    token: Annotated[
-        str | None, typer.Option(envvar="MUSTER_TOKEN", help="Access token; else log in.")
-    ] = None,
-    username: Annotated[str, typer.Option(envvar="MUSTER_USERNAME")] = "admin",
-    password: Annotated[
-        str | None, typer.Option(envvar="MUSTER_PASSWORD", help="Better in the environment than here.")
-    ] = None,
-    ca_file: Annotated[str | None, typer.Option(envvar="MUSTER_CA_FILE", help="CA of the API.")] = None,
+    as_json: AsJson = False,
+    url: Url = LOCAL,
+    token: Token = None,
+    username: Username = "admin",
+    password: Password = None,
+    ca_file: CaFile = None,
 ) -> None:
     """List the workers and their status."""
-    from control_api.cli.client import Client
-
-    with Client(url, ca_file=ca_file, token=token, username=username, password=password) as client:
+    with connect(url, token, username, password, ca_file) as client:
         workers = client.workers()
     if as_json:
         print(json.dumps(workers, indent=2))
     else:
         print_table(workers)
+
+
+@app.command()
+def approve(
+    worker_id: Annotated[str, typer.Argument(help="Its id, as `workers list --json` shows it.")],
+    *,
+    url: Url = LOCAL,
+    token: Token = None,
+    username: Username = "admin",
+    password: Password = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Approve a worker that waits for it, so that it may join the cluster."""
+    with connect(url, token, username, password, ca_file) as client:
+        print(f"{client.approve(worker_id)['hostname']} is approved; it joins when it registers again.")
 
 
 def print_table(workers: list[dict[str, Any]]) -> None:

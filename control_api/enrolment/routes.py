@@ -8,18 +8,17 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from control_api.enrolment import issuing, store, wire
-from control_api.envelope import Failure, Success
+from control_api.envelope import Success
+from control_api.errors import EnrolmentTokenNameTaken, EnrolmentTokenNotFound
 from control_api.events import audit
-from control_api.http import Admin, Now, Peer, Wired, success
+from control_api.http import Admin, Now, Peer, Wired, answers, success
 
 MAX_PAGE = 500
 LARGEST = 2**31 - 1
-router = APIRouter(
-    prefix="/api/enrolment-tokens", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}}
-)
+router = APIRouter(prefix="/api/enrolment-tokens", tags=["enrolment"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=answers(EnrolmentTokenNameTaken))
 def create(
     wanted: wire.NewEnrolmentToken, caller: Admin, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.CreatedEnrolmentToken]:
@@ -40,7 +39,7 @@ def create(
     return success("Enrolment token created; its secret is shown this once", created)
 
 
-@router.get("")
+@router.get("", responses=answers())
 def listed(
     _admin: Admin,
     service: Wired,
@@ -56,14 +55,14 @@ def listed(
     return success(f"{total} enrolment tokens", page)
 
 
-@router.get("/{token_id}")
+@router.get("/{token_id}", responses=answers(EnrolmentTokenNotFound))
 def one(token_id: UUID, _admin: Admin, service: Wired, now: Now) -> Success[wire.EnrolmentTokenView]:
     """Show one enrolment token."""
     with service.database.reading() as session:
         return success("Enrolment token found", wire.view(issuing.get(session, token_id), now))
 
 
-@router.delete("/{token_id}")
+@router.delete("/{token_id}", responses=answers(EnrolmentTokenNotFound))
 def revoke(
     token_id: UUID, caller: Admin, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.EnrolmentTokenView]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -14,13 +13,9 @@ from control_api.enrolment import tokens
 from control_api.enrolment.models import EnrolmentToken
 from control_api.enrolment.tokens import TokenStatus
 from control_api.envelope import Request, Wire
-from control_api.workers.wire import Text
+from control_api.workers.wire import LabelKey, LabelValue, Text
 
 DAY = 24 * 60 * 60
-LABEL_KEY = re.compile(
-    r"(?=.{1,317}\Z)([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z"
-)
-LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?\Z")
 
 
 def _name(value: str) -> str:
@@ -44,14 +39,6 @@ def _network(value: str) -> str:
     return str(network)
 
 
-def _labels(value: dict[str, str]) -> dict[str, str]:
-    for key, text in value.items():
-        if not LABEL_KEY.match(key) or not LABEL_VALUE.match(text):
-            msg = "holds a label that Kubernetes would refuse: letters, digits, '-', '_', '.', at most 63"
-            raise ValueError(msg)
-    return value
-
-
 class NewEnrolmentToken(Request):
     """What a token is to allow. null is no limit, for the lifetime and for the number of machines."""
 
@@ -68,7 +55,7 @@ class NewEnrolmentToken(Request):
     cidrs: Annotated[
         list[Annotated[str, Field(max_length=49), AfterValidator(_network)]], Field(max_length=32)
     ] = Field([], description="Networks that machines may come from, by observed address; none: all.")
-    labels: Annotated[dict[str, str], Field(max_length=64), AfterValidator(_labels)] = Field(
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = Field(
         {}, description="Labels that a new worker gets.", examples=[{"zone": "a"}]
     )
     approval_required: bool = Field(

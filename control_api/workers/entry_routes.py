@@ -12,9 +12,10 @@ from fastapi import APIRouter, Response
 from control_api import http
 from control_api.cluster import joining
 from control_api.cluster.joining import Handout
-from control_api.envelope import Failure, Success
+from control_api.envelope import Success
 from control_api.errors import (
     Conflict,
+    HostnameTaken,
     InvalidCredential,
     InvalidRegistrationToken,
     MusterError,
@@ -23,7 +24,7 @@ from control_api.errors import (
     WorkerRemoved,
 )
 from control_api.events import audit
-from control_api.http import BearerToken, Now, Operator, Peer, Wired, success
+from control_api.http import BearerToken, Now, Operator, Peer, Wired, answers, success
 from control_api.identity.roles import Role
 from control_api.service import Service
 from control_api.workers import registry, store, wire
@@ -36,10 +37,17 @@ if TYPE_CHECKING:
 
 NOT_APPROVED = "an operator must approve it before it gets a join token"
 log = structlog.get_logger()
-router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
+router = APIRouter(prefix="/api", tags=["workers"])
 
 
-@router.post("/workers/register", status_code=201, responses={200: {"model": Success[wire.Registered]}})
+@router.post(
+    "/workers/register",
+    status_code=201,
+    responses={
+        200: {"model": Success[wire.Registered], "description": "The machine was known."},
+        **answers(InvalidRegistrationToken, HostnameTaken),
+    },
+)
 def register(
     *,
     request: wire.Registration,
@@ -90,7 +98,7 @@ def register(
     )
 
 
-@router.post("/workers/{worker_id}/approve")
+@router.post("/workers/{worker_id}/approve", responses=answers(WorkerNotFound))
 def approve(
     worker_id: UUID, caller: Operator, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.WorkerView]:
@@ -107,7 +115,7 @@ def approve(
     return success(said, wire.view(worker, at))
 
 
-@router.post("/workers/{worker_id}/rotate")
+@router.post("/workers/{worker_id}/rotate", responses=answers(WorkerNotFound, WorkerRemoved))
 def rotate(
     worker_id: UUID, token: BearerToken, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.Rotated]:

@@ -197,7 +197,7 @@ def _enrol(session: Session, request: Registration, grant: Grant, peer: str | No
     try:
         enrolled = store.enrol(session, values, key=key)
     except store.Taken as taken:
-        if taken.column != "hostname" or not grant.may_replace:
+        if taken.column == "machine_id" or not grant.may_replace:
             raise
         replaced = store.free_silent_hostname(session, request.hostname, request.machine_id, at)
         enrolled = store.enrol(session, values, key=key)

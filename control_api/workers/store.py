@@ -238,11 +238,14 @@ def approve(session: Session, worker_id: UUID, now: datetime) -> bool:
 
 
 def raise_epoch(session: Session, worker_id: UUID, now: datetime) -> int | None:
-    """Revoke the worker's credential and return the epoch of the next one; None when there is no such worker."""
+    """Revoke the worker's credential and return the epoch of the next one; None when there is no such worker.
+
+    A worker that is only expected has no credential that could die, and stays expected.
+    """
     return session.scalar(
         update(Worker)
         .where(Worker.id == worker_id, STANDING)
-        .values(epoch=Worker.epoch + 1, updated_at=now)
+        .values(epoch=case((Worker.epoch == 0, 0), else_=Worker.epoch + 1), updated_at=now)
         .returning(Worker.epoch)
     )
 

@@ -58,7 +58,14 @@ def test_nobody_is_asked_for_without_a_password(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["serve", "--help"], ["db", "--help"], ["workers", "list", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["serve", "--help"],
+        ["db", "--help"],
+        ["workers", "list", "--help"],
+        ["enrolment-tokens", "create", "--help"],
+    ],
 )
 def test_every_command_has_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]

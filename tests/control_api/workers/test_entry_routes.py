@@ -208,6 +208,14 @@ async def test_an_operator_kills_a_credential_and_gets_none(api: Api) -> None:
     assert await audited(api, "worker.rotate") == [("user:somebody", f"worker:{worker['workerId']}", "done")]
 
 
+async def test_a_worker_that_is_only_expected_has_no_credential_to_lose(api: Api) -> None:
+    body = {"hostname": "w1", "ipAddress": "192.0.2.11"}
+    expected = (await api.client.post("/api/workers", json=body, headers=api.admin())).json()["data"]
+    assert (await rotate(api, expected["id"], api.as_role(Role.OPERATOR)))[0] == 200
+    code, worker, _ = await register(api, TOKEN)
+    assert (code, worker["workerId"]) == (201, expected["id"])
+
+
 async def test_a_dead_credential_rotates_nothing(api: Api) -> None:
     worker = await api.register()
     _, answer = await rotate(api, worker["workerId"], bearer(worker["credential"]))
