@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.routing import Match
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_api import errors
@@ -28,7 +28,6 @@ from control_api.service import Service
 
 MAX_BODY = 64 * 1024
 RETRY_SECONDS = "5"
-METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 Payload = TypeVar("Payload")
 log = structlog.get_logger()
@@ -257,19 +256,21 @@ def _invalid(_request: Request, exc: Exception) -> Response:
 def _plain(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, StarletteHTTPException)  # noqa: S101 - registered for this class
     name, message = PLAIN.get(exc.status_code, ("REQUEST_REFUSED", str(exc.detail)))
-    headers = {"Allow": _methods(request)} if exc.status_code == 405 else exc.headers
+    headers = exc.headers
+    if exc.status_code == 405 and (known := _methods(request)):
+        headers = {"Allow": ", ".join(sorted(known))}
     return Response(_failure_body(name, message), exc.status_code, headers, "application/json")
 
 
-def _methods(request: Request) -> str:
-    """Return every method that this path knows; the framework names those of one of its routes only."""
-    routes = request.app.routes
+def _methods(request: Request) -> set[str]:
+    """Return every documented method of this path; the framework names those of one of its operations only.
 
-    def knows(method: str) -> bool:
-        scope = {**request.scope, "method": method}
-        return any(route.matches(scope)[0] is Match.FULL for route in routes)
-
-    return ", ".join(method for method in METHODS if knows(method))
+    A path that is written down as it is wins over one with parameters that it fits too: /workers/stats.
+    """
+    paths, path = request.app.openapi()["paths"], request.url.path
+    fitting = [operations for template, operations in paths.items() if compile_path(template)[0].match(path)]
+    chosen = [paths[path]] if path in paths else fitting
+    return {method.upper() for operations in chosen for method in operations}
 
 
 def _unexpected(_request: Request, exc: Exception) -> Response:

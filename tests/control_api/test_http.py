@@ -83,6 +83,8 @@ async def test_a_body_over_64_kib_is_refused(sqlite_api: Api) -> None:
     [
         ("/api/enrolment-tokens", {"GET", "POST"}),
         ("/api/enrolment-tokens/7034f966-b7f4-4394-b22d-0c8180282204", {"GET", "DELETE"}),
+        ("/api/workers/stats", {"GET"}),
+        ("/healthz", {"GET"}),
     ],
 )
 async def test_a_path_that_does_not_know_a_method_names_all_that_it_knows(

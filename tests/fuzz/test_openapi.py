@@ -36,6 +36,7 @@ def fuzz(service: Service, *options: str) -> str:
     done = subprocess.run(
         [
             Path(sys.executable).parent / "schemathesis",
+            *("--config-file", str(Path(__file__).with_name("schemathesis.toml"))),
             *("run", f"{service.url}/api/openapi.json", "--max-examples", EXAMPLES, "--no-color"),
             *(
                 "--checks",
