@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import sqlite3
@@ -16,6 +17,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     DateTime,
@@ -282,6 +284,20 @@ def has_label(session: Session, labels: Any, key: str, value: str | None) -> Col
     return object_.has_key(key) if value is None else object_.contains({key: value})
 
 
+def row_hash(session: Session, *columns: Any) -> ColumnElement[int]:
+    """Return a whole number that stands for the values of these columns, fit to be summed up over many rows."""
+    if session.get_bind().dialect.name == "sqlite":
+        return func.muster_hash(*columns, type_=BigInteger)
+    # A record's hash is linear in those of its columns: rows that swap values would leave the sum as it was.
+    return func.hashint8extended(func.hash_record_extended(func.row(*columns), 0), 0, type_=BigInteger)
+
+
+def _hash(*values: object) -> int:
+    """Do the same for SQLite, in 44 bits: the sum over a million rows is still one of its numbers."""
+    digest = hashlib.blake2b(repr(values).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 20
+
+
 def hold_file_lock(database: Database) -> int:
     """Lock a SQLite file for this process's life; return the lock's descriptor. Raises AlreadyRunning."""
     path = Path(f"{database.url.database}.lock")
@@ -349,6 +365,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
+        connection.create_function("muster_hash", -1, _hash, deterministic=True)
         connection.isolation_level = None  # the driver must not begin transactions of its own
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")

@@ -6,12 +6,13 @@ from typing import Annotated
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response, StreamingResponse
 
 from control_api.envelope import Failure, Success
 from control_api.errors import InvalidCredential, WorkerNotFound
 from control_api.http import BearerToken, InventoryReader, Now, Viewer, Wired, success
-from control_api.workers import list_store, listing, registry, store, wire
+from control_api.workers import inventory, inventory_store, list_store, listing, registry, store, wire
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
@@ -94,10 +95,26 @@ def transitions(
         )
 
 
-@router.get("/inventory", dependencies=[InventoryReader])
-def inventory(service: Wired, now: Now) -> Success[wire.Inventory]:
-    """List every worker at once, for the inventory plugin."""
+@router.get(
+    "/inventory",
+    dependencies=[InventoryReader],
+    response_model=Success[wire.Inventory],
+    responses={304: {"description": "Nothing has changed since the answer with this ETag."}},
+)
+def whole_inventory(
+    *,
+    service: Wired,
+    now: Now,
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+) -> Response:
+    """List every worker at once, for the inventory plugin; a client that has the answer already is told so."""
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
-        views = [wire.view(worker, at) for worker in store.standing(session)]
-    return success(f"{len(views)} workers", wire.Inventory(workers=views))
+        # First the tag, then the rows: a change in between costs the next request an answer, and hides nothing.
+        tag = inventory.entity_tag(inventory_store.fingerprint(session, at))
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        if inventory.matches(if_none_match, tag):
+            return Response(status_code=304, headers=headers)
+        file = inventory.document(inventory_store.rows(session, at))
+    headers["Content-Length"] = str(file.tell())
+    return StreamingResponse(inventory.pieces(file), headers=headers, media_type="application/json")

@@ -87,11 +87,6 @@ def locked(session: Session, worker_id: UUID) -> Worker | None:
     return session.scalar(query.with_for_update(of=Worker))
 
 
-def standing(session: Session) -> Sequence[Worker]:
-    """Return every worker that was not removed, by hostname."""
-    return session.scalars(_with_heartbeat(select(Worker)).where(STANDING).order_by(Worker.hostname)).all()
-
-
 def transitions(session: Session, worker_id: UUID, limit: int) -> Sequence[Transition]:
     """Return the worker's last `limit` changes of status, the newest first."""
     query = select(Transition).where(Transition.worker_id == worker_id).order_by(Transition.id.desc())
@@ -128,6 +123,19 @@ def tallies(session: Session, at: Moment) -> list[Tally]:
 
 def derived_status(at: Moment) -> ColumnElement[str]:
     """Return lifecycle's status as an expression, for filters and sets; a test holds the two equal."""
+    return case(
+        (Worker.intent == Intent.MAINTENANCE, Status.MAINTENANCE.value),
+        *_conditions(at),
+        else_=Status.NOT_READY.value,
+    )
+
+
+def derived_health(at: Moment) -> ColumnElement[str]:
+    """Return lifecycle's health in the same way: the status but for an operator's maintenance."""
+    return case(*_conditions(at), else_=Status.NOT_READY.value)
+
+
+def _conditions(at: Moment) -> Sequence[tuple[ColumnElement[bool], str]]:
     spared = Worker.status.in_(LIVE) if at.in_grace else false()
     unseen = Worker.node_state.is_(None) if at.knows_nodes else false()
     ready = Worker.node_state == Node.READY if at.knows_nodes else true()
@@ -135,8 +143,7 @@ def derived_status(at: Moment) -> ColumnElement[str]:
     def silent_for_more_than(time: timedelta) -> ColumnElement[bool]:
         return and_(heard_at < at.now - time, ~spared)
 
-    return case(
-        (Worker.intent == Intent.MAINTENANCE, Status.MAINTENANCE.value),
+    return (
         (~Worker.approved, Status.PENDING.value),
         (Heartbeat.left_at.is_not(None), Status.INACTIVE.value),
         (
@@ -145,7 +152,6 @@ def derived_status(at: Moment) -> ColumnElement[str]:
         ),
         (silent_for_more_than(at.rules.timeout), Status.INACTIVE.value),
         (and_(Heartbeat.node_ready, ready), Status.ACTIVE.value),
-        else_=Status.NOT_READY.value,
     )
 
 

@@ -300,10 +300,39 @@ class WorkerPage(Wire):
     next_cursor: str | None
 
 
+class InventoryWorker(Wire):
+    """A worker as a host of an inventory: nothing that changes with every heartbeat."""
+
+    id: UUID
+    name: str
+    hostname: str
+    ip_address: str
+    status: Status
+    intent: Intent
+    approved: bool
+    is_ready: bool
+    is_schedulable: bool
+    node_state: Node | None
+    cpu_cores: int
+    cpu_model: str | None
+    architecture: str | None
+    total_memory_bytes: int | None
+    total_storage_bytes: int | None
+    operating_system: str | None
+    kernel_version: str | None
+    agent_version: str | None
+    ssh_host_keys: list[str]
+    labels: dict[str, str]
+    ansible_host: str | None
+    ansible_port: int | None
+    ansible_user: str | None
+    max_pods: int | None
+
+
 class Inventory(Wire):
     """Every worker, for the inventory plugin."""
 
-    workers: list[WorkerView]
+    workers: list[InventoryWorker]
 
 
 class TransitionView(Wire):
@@ -380,6 +409,24 @@ def view(worker: Worker, at: Moment) -> WorkerView:
     )
 
 
+def inventory_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what InventoryWorker says, as plain JSON values; by hand, since models of 100,000 workers take seconds."""
+    status, health = row["status"], row["health"]
+    return {
+        **{camel: row[name] for name, camel in PLAIN_COLUMNS},
+        "id": str(row["id"]),
+        "intent": row["intent"].value,
+        "isReady": health == Status.ACTIVE.value,
+        "isSchedulable": status == Status.ACTIVE.value,
+    }
+
+
+IN_ROW = InventoryWorker.model_fields.items()
+PLAIN_COLUMNS = [
+    (name, field.alias or name)
+    for name, field in IN_ROW
+    if name not in {"id", "intent", "is_ready", "is_schedulable"}
+]
 BEAT_COLUMNS = ("cpu_usage", "memory_usage", "disk_usage", "current_pods", "load_average")
 DERIVED = (
     "maintenance",

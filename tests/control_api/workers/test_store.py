@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from control_api.db import Database
-from control_api.workers import lifecycle, store
+from control_api.workers import inventory_store, lifecycle, store
 from control_api.workers.lifecycle import Intent, Moment, Node, Rules, Status
 from control_api.workers.models import Heartbeat, Transition, Worker
 from tests.control_api.world import START
@@ -175,7 +175,7 @@ def test_a_removed_worker_is_left_alone(database: Database) -> None:
         add(session, "gone", received_at=ago(95), removed_at=START)
     with database.transaction() as session:
         assert store.record_changes(session, Moment(START, RULES), actor="monitor") == []
-        assert store.standing(session) == []
+        assert list(inventory_store.rows(session, Moment(START, RULES))) == []
         assert store.tallies(session, Moment(START, RULES)) == []
 
 
