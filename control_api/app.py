@@ -20,6 +20,8 @@ from control_api.degraded import Degraded
 from control_api.enrolment.admission import Bootstrap
 from control_api.enrolment.routes import router as enrolment_router
 from control_api.errors import DatabaseUnavailable
+from control_api.events.hub import Events
+from control_api.events.routes import router as events_router
 from control_api.identity import accounts
 from control_api.identity.routes import router as identity_router
 from control_api.identity.tokens import Tokens
@@ -58,7 +60,9 @@ def create_app(
         await asyncio.to_thread(_begin, service)
         nodes = _node_watch(service)
         beats.start()
+        service.events.start()
         yield
+        await service.events.close()
         await beats.close()
         await asyncio.to_thread(_end, service, nodes)
 
@@ -79,6 +83,7 @@ def create_app(
     api.include_router(entry_router)
     api.include_router(workers_router)
     api.include_router(operator_router)
+    api.include_router(events_router)
     _add_probes(api, service)
     beats = Heartbeats(
         api,
@@ -104,7 +109,10 @@ def wire_up(
     caution = Caution(
         tick=timedelta(seconds=settings.tick_seconds), interval=timedelta(seconds=settings.heartbeat_seconds)
     )
+    events = Events(database)
+    database.on_news = events.call
     return Service(
+        events=events,
         settings=settings,
         database=database,
         clock=clock,

@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -46,6 +46,7 @@ from control_api.postgres_link import BoundedConnection, is_gone
 MIGRATION_LOCK = 0x6D757374_0001
 MONITOR_LOCK = 0x6D757374_0002
 SQLITE_BUSY = re.compile("locked|busy|unable to open|disk|readonly|full")
+NEWS = "muster.news"
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
 SESSION_ENDED = ("25P03", "25006")  # ended for idling in a transaction; read-only: not the primary any more
 
@@ -107,6 +108,7 @@ class Database:
         self.url = parse_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self.on_news: Callable[[], None] = lambda: None  # called after a commit that was announced
         self._reader = self.engine.execution_options(muster_begin="BEGIN")
         self._away = False
         self._probing = threading.Lock()
@@ -116,12 +118,18 @@ class Database:
         """Open a transaction that writes, commit it at the end. Raises DatabaseUnavailable."""
         with self.guard(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+        self.tell(session)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that only reads; on SQLite it waits for nobody. Raises DatabaseUnavailable."""
         with self.guard(), Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def tell(self, session: Session) -> None:
+        """Call `on_news` when the session, now committed, has announced something."""
+        if session.info.pop(NEWS, False):
+            self.on_news()
 
     def ping(self) -> None:
         """Return when the database answers. Raises DatabaseUnavailable."""
@@ -225,6 +233,7 @@ class Leadership:
         except DatabaseUnavailable:
             self._drop()
             raise
+        self._database.tell(session)
 
     def _require_own_session(self, session: Session) -> None:
         """Go on only in the session that took the lock, whatever a pool or a proxy has put in its place."""
@@ -296,6 +305,11 @@ def _hash(*values: object) -> int:
     """Do the same for SQLite, in 44 bits: the sum over a million rows is still one of its numbers."""
     digest = hashlib.blake2b(repr(values).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 20
+
+
+def announce(session: Session) -> None:
+    """Let those who follow the history look as soon as this transaction is committed."""
+    session.info[NEWS] = True
 
 
 def hold_file_lock(database: Database) -> int:

@@ -12,6 +12,7 @@ from control_api.attempts import Attempts
 from control_api.cluster.kubernetes import Cluster
 from control_api.db import Database
 from control_api.degraded import Degraded
+from control_api.events.hub import Events
 from control_api.identity.tokens import Tokens
 from control_api.settings import Settings
 from control_api.workers.monitor import Monitor
@@ -33,4 +34,5 @@ class Service:
     logins: Attempts
     enrolments: Attempts
     monitor: Monitor
+    events: Events
     cluster: Cluster | None

@@ -142,15 +142,18 @@ class StatusIndex(Base):
 
 
 class Transition(Base):
-    """A recorded change of status."""
+    """A recorded change of status: from none when a worker becomes known, to none when it is removed.
+
+    A row without a worker is a note of the monitor on the whole fleet. The ids are positions in the stream of events.
+    """
 
     __tablename__ = "transitions"
     __table_args__ = (Index("ix_transitions_worker_id_id", "worker_id", "id"),)
 
     id: Mapped[int] = mapped_column(BigKey, Identity(always=True), primary_key=True)
-    worker_id: Mapped[UUID] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
+    worker_id: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
     from_status: Mapped[Status | None] = mapped_column(words(Status, "from_status"))
-    to_status: Mapped[Status] = mapped_column(words(Status, "to_status"))
+    to_status: Mapped[Status | None] = mapped_column(words(Status, "to_status"))
     reason: Mapped[str] = mapped_column(String(300))
     actor: Mapped[str] = mapped_column(String(80))
     evidence: Mapped[dict[str, Any]] = mapped_column(Json)

@@ -13,7 +13,7 @@ import structlog
 
 from control_api.db import Database, Leadership
 from control_api.errors import DatabaseUnavailable
-from control_api.workers import operations, store, watch_store
+from control_api.workers import history_store, operations, store, watch_store
 from control_api.workers.lifecycle import Moment, Rules, Status
 from control_api.workers.watch_store import Census
 
@@ -174,6 +174,9 @@ class Monitor:
             if "clock jumped" in memory.notes:
                 watch_store.pull_back(session, now)
             watch_store.save_watch(session, now, memory.grace_until)
+            evidence = {**counted._asdict(), "graceUntil": memory.grace_until.isoformat()}
+            for note in memory.notes:
+                history_store.record_note(session, note, evidence=evidence, now=now)
             at = store.moment(session, now, rules)
             changes = operations.resume_those_due(session, at)
             changes += store.record_changes(session, at, actor="monitor")

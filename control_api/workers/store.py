@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased, contains_eager
 
 from control_api import db
-from control_api.workers import lifecycle
+from control_api.workers import history_store, lifecycle
 from control_api.workers.lifecycle import LIVE, Intent, Moment, Node, Rules, Status
 from control_api.workers.models import STANDING, Heartbeat, StatusIndex, Transition, Watch, Worker
 
@@ -228,8 +228,7 @@ def remove(session: Session, worker_id: UUID, *, actor: str, because: str, now: 
     gone = {"removed_at": now, "updated_at": now, "epoch": Worker.epoch + 1, "status": Status.INACTIVE}
     session.execute(update(Worker).where(Worker.id == worker_id).values(**AT_WORK, **gone))
     session.execute(delete(StatusIndex).where(StatusIndex.worker_id == worker_id))
-    last = {"from_status": was, "to_status": Status.INACTIVE, "reason": because, "actor": actor}
-    session.execute(insert(Transition).values(worker_id=worker_id, evidence={}, at=now, **last))
+    history_store.record_removal(session, worker_id, was, reason=because, actor=actor, now=now)
 
 
 def approve(session: Session, worker_id: UUID, now: datetime) -> bool:
@@ -334,6 +333,7 @@ def record_first(
     """Write the transition with which a worker becomes known; one that was expected has it already."""
     if session.scalar(select(Transition.id).where(Transition.worker_id == worker_id).limit(1)) is not None:
         return
+    db.announce(session)
     session.add(
         Transition(
             worker_id=worker_id,
@@ -379,6 +379,7 @@ def record_changes(
                 )
             )
     if changes:
+        db.announce(session)
         index_statuses(session, sorted(change["worker_id"] for change in changes))
         session.execute(insert(Transition), changes)
     return changes

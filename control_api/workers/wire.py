@@ -336,11 +336,11 @@ class Inventory(Wire):
 
 
 class TransitionView(Wire):
-    """A recorded change of status."""
+    """A recorded change of status: from none when the worker became known, to none when it was removed."""
 
     id: int
     from_status: Status | None = Field(serialization_alias="from")
-    to_status: Status = Field(serialization_alias="to")
+    to_status: Status | None = Field(serialization_alias="to")
     reason: str
     actor: str
     evidence: dict[str, Any]

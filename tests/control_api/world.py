@@ -120,8 +120,10 @@ async def running_api(
     app = create_app(settings, clock=clock, cluster=cluster)
     service: Service = app.app.state.service  # type: ignore[attr-defined]
     app.start()
+    service.events.start()
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False, client=(peer, 50000))
     async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:
         yield Api(client, service, clock)
+    await service.events.close()
     await app.close()
     service.database.close()

@@ -189,7 +189,9 @@ def recorded(database: Database, worker_id: UUID) -> Status:
 
 def changes(database: Database) -> list[tuple[Status | None, Status, str]]:
     with database.reading() as session:
-        rows = session.scalars(select(Transition).order_by(Transition.id)).all()
+        rows = session.scalars(
+            select(Transition).where(Transition.worker_id.is_not(None)).order_by(Transition.id)
+        ).all()
         return [(row.from_status, row.to_status, row.actor) for row in rows]
 
 

@@ -267,7 +267,7 @@ async def test_a_removed_worker_is_gone_and_told_so(api: Api, clock: Clock) -> N
         assert (await api.get(f"/api/workers{query}"))["workers"] == []
     assert (await api.get("/api/inventory"))["workers"] == []
     assert (await api.get("/api/workers/stats"))["total"] == 0
-    assert (await history(api, worker))[-1] == ("ACTIVE", "INACTIVE", ACTOR, "removed by an operator")
+    assert (await history(api, worker))[-1] == ("ACTIVE", None, ACTOR, "removed by an operator")
     assert trail(api, "worker.remove") == [
         (ACTOR, f"worker:{worker['workerId']}", "127.0.0.1", {"hostname": "w1"})
     ]

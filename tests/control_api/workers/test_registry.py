@@ -180,7 +180,7 @@ async def test_a_token_may_replace_a_silent_worker_of_that_hostname(api: Api) ->
     assert (removed.removed_at, removed.epoch, removed.status) == (api.clock(), 2, Status.INACTIVE)
     newest = (await api.get(f"/api/workers/{old['workerId']}/transitions"))["transitions"][:2]
     assert [(change["from"], change["to"], change["reason"]) for change in newest] == [
-        ("INACTIVE", "INACTIVE", "replaced by another machine"),
+        ("INACTIVE", None, "replaced by another machine"),
         ("ACTIVE", "INACTIVE", "not heard for 91 s"),
     ]
 

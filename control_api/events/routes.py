@@ -1,0 +1,59 @@
+"""The events over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query
+from fastapi.sse import EventSourceResponse
+
+from control_api.envelope import Failure
+from control_api.events.event_store import Kind
+from control_api.events.http import EventStream
+from control_api.http import BearerToken, Viewer, Wired, caller_of
+
+LARGEST = 2**63 - 1
+router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
+Position = Annotated[int | None, Query(ge=0, le=LARGEST, description="Begin behind this event.")]
+STREAM = """: still here
+id: 41
+
+event: worker.transition
+data: {"id":42,"kind":"worker.transition","at":"2026-11-24T12:01:35+00:00","workerId":"…","hostname":"w1",\
+"name":"w1","from":"ACTIVE","to":"INACTIVE","reason":"not heard for 91 s","actor":"monitor","evidence":{}}
+id: 42
+"""
+
+
+@router.get(
+    "/events",
+    response_class=EventSourceResponse,  # for the documentation; what is returned counts
+    responses={
+        200: {
+            "description": "Server-sent events; the stream does not end by itself.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
+        }
+    },
+)
+async def events(
+    *,
+    _viewer: Viewer,
+    service: Wired,
+    token: BearerToken,
+    last_event_id: Annotated[int | None, Header(ge=0, le=LARGEST)] = None,
+    after: Position = None,
+    worker: UUID | None = None,
+    kind: Annotated[list[Kind], Query()] = [],  # noqa: B006 - FastAPI copies it
+) -> EventStream:
+    """Stream what happens to the workers, as it happens.
+
+    Begins behind `Last-Event-ID` (or `after`) without a gap and without a repetition; without either, now.
+    """
+    return EventStream(
+        service.events,
+        after=after if last_event_id is None else last_event_id,
+        worker=worker,
+        kinds=kind,
+        admit=lambda: caller_of(token, service, service.clock()),
+    )
