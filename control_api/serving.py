@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -14,12 +15,17 @@ from control_api.errors import BadSettings
 KEEP_ALIVE = (
     90  # seconds: longer than the pause between two heartbeats, and than the proxy keeps its connections
 )
-GRACEFUL = 10
+GRACEFUL = 10  # seconds for the requests under way: longer than any of them takes (see postgres_link)
 log = structlog.get_logger()
 
 
 class Server(uvicorn.Server):
-    """uvicorn that says READY once it listens."""
+    """uvicorn that says READY once it listens, and ends what would never end by itself when it stops."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Sequence[Callable[[], None]]) -> None:
+        """Prepare. stopping: called in the event loop before the requests under way are waited for."""
+        super().__init__(config)
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell."""
@@ -29,14 +35,19 @@ class Server(uvicorn.Server):
             log.info("ready", url=f"http://{self.config.host}:{self.config.port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell, then stop."""
+        """Tell, answer what was accepted, then stop."""
         systemd.notify("STOPPING=1")
         log.info("stopping")
+        for end in self._stopping:
+            end()
         await super().shutdown(sockets)
 
 
-def run(app: Any, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT. Raises BadSettings when the service cannot start."""
+def run(app: Any, host: str, port: int, stopping: Sequence[Callable[[], None]] = ()) -> None:
+    """Serve until SIGTERM or SIGINT; then end the streams with `stopping`, answer what was accepted, and stop.
+
+    Raises BadSettings when the service cannot start.
+    """
     listening = _listen(host, port)
     server = Server(
         uvicorn.Config(
@@ -50,7 +61,8 @@ def run(app: Any, host: str, port: int) -> None:
             forwarded_allow_ips="127.0.0.1",  # nginx on this machine; nobody else is believed
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACEFUL,
-        )
+        ),
+        stopping,
     )
     server.run(sockets=[listening])
     if not server.started:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,14 @@ class PostgreSQL:
 
     directory: Path
     programs: Path
+    port: int | None = None  # on loopback, besides the socket
 
-    def url(self, name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={self.directory}"
+    def url(self, name: str, port: int | None = None) -> str:
+        """Return the URL over the socket, or over TCP to a port (its own, or that of a proxy)."""
+        if port is not None:
+            return f"postgresql://postgres@127.0.0.1:{port}/{name}"
+        own = f"&port={self.port}" if self.port else ""
+        return f"postgresql://postgres@/{name}?host={self.directory}{own}"
 
     def admin(self, statement: str, *names: str) -> None:
         query = sql.SQL(statement).format(*(sql.Identifier(name) for name in names))
@@ -43,12 +50,32 @@ class PostgreSQL:
         )
 
     def start(self) -> None:
-        options = f"-k {self.directory} -c listen_addresses= -c fsync=off -c shared_buffers=32MB -c max_connections=150"
+        listen = f"-c listen_addresses=127.0.0.1 -p {self.port}" if self.port else "-c listen_addresses="
+        options = f"-k {self.directory} {listen} -c fsync=off -c shared_buffers=32MB -c max_connections=150"
         data, log = str(self.directory / "data"), str(self.directory / "log")
         self.run("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
 
     def stop(self, mode: str = "fast") -> None:
         self.run("pg_ctl", "-D", str(self.directory / "data"), "-m", mode, "-w", "stop")
+
+    def processes(self) -> list[int]:
+        """Return the ids of the server's processes, its own first."""
+        postmaster = int((self.directory / "data/postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, children)]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send every process of the server a signal: SIGKILL is a crash, SIGSTOP freezes it, SIGCONT thaws it."""
+        for process in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def crash(self) -> None:
+        """Kill every process and return when they are gone; `start` then recovers."""
+        processes = self.processes()
+        self.signal(signal.SIGKILL)
+        while any(Path(f"/proc/{process}").exists() for process in processes):
+            time.sleep(0.01)
 
     def destroy(self) -> None:
         """Stop it and leave nothing behind."""
@@ -62,14 +89,14 @@ def memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def start_postgresql() -> PostgreSQL:
+def start_postgresql(port: int | None = None) -> PostgreSQL:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("this machine has no PostgreSQL server (apt-get install postgresql)")
     directory = Path(tempfile.mkdtemp(prefix="muster-test-pg-", dir=memory()))
     if os.getuid() == 0:
         shutil.chown(directory, "postgres", "postgres")
-    server = PostgreSQL(directory, found[-1].parent)
+    server = PostgreSQL(directory, found[-1].parent, port)
     server.run(
         "initdb", "-D", str(directory / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"
     )
