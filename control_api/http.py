@@ -88,10 +88,10 @@ def answers(*more: type[errors.MusterError]) -> dict[int | str, dict[str, Any]]:
         500: {"model": Failure, "description": "Something failed inside the control API."},
     }
     for kind in (*COMMON, *more):
-        example = json.loads(failure(kind())[1])
-        content = {"application/json": {"example": example}}
-        status = failure(kind())[0]
-        documented[status] = {"model": Failure, "description": str(kind()), "content": content}
+        status, body, _ = failure(kind())
+        answer = documented.setdefault(status, {"model": Failure, "description": str(kind())})
+        content = answer.setdefault("content", {"application/json": {"examples": {}}})
+        content["application/json"]["examples"][code(kind)] = {"value": json.loads(body)}
     return documented
 
 

@@ -9,23 +9,33 @@ import structlog
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response, StreamingResponse
 
-from control_api.envelope import Failure, Success
-from control_api.errors import InvalidCredential, WorkerNotFound
-from control_api.http import BearerToken, InventoryReader, Now, Viewer, Wired, success
+from control_api.envelope import Success
+from control_api.errors import (
+    HeartbeatOutOfOrder,
+    InvalidCredential,
+    Overloaded,
+    WorkerNotFound,
+    WorkerRemoved,
+)
+from control_api.http import BearerToken, InventoryReader, Now, Viewer, Wired, answers, success
 from control_api.workers import inventory, inventory_store, list_store, listing, registry, store, wire
 
 log = structlog.get_logger()
-router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
+OLDER = "nextCursor of the page before"
+OF_A_WORKER = (InvalidCredential, WorkerNotFound, WorkerRemoved)
+router = APIRouter(prefix="/api", tags=["workers"])
 
 
-@router.patch("/workers/{worker_id}/heartbeat")
+@router.patch(
+    "/workers/{worker_id}/heartbeat", responses=answers(*OF_A_WORKER, HeartbeatOutOfOrder, Overloaded)
+)
 def heartbeat(worker_id: UUID, token: BearerToken, report: wire.HeartbeatReport) -> Success[wire.Received]:
     """Send a heartbeat, with the worker's credential. Every field may be left out."""
     # Written down for the documentation only: workers/heartbeats.py answers in front of the application.
     raise NotImplementedError
 
 
-@router.post("/workers/{worker_id}/leave")
+@router.post("/workers/{worker_id}/leave", responses=answers(*OF_A_WORKER))
 def leave(
     worker_id: UUID, token: BearerToken, service: Wired, now: Now, goodbye: wire.Goodbye | None = None
 ) -> Success[wire.Left]:
@@ -40,7 +50,7 @@ def leave(
     return success("Goodbye noted", wire.Left(status=worker.status))
 
 
-@router.get("/workers")
+@router.get("/workers", responses=answers())
 def workers(
     *,
     _viewer: Viewer,
@@ -58,7 +68,7 @@ def workers(
     return success(f"{len(views)} workers", wire.WorkerPage(workers=views, next_cursor=following))
 
 
-@router.get("/workers/stats")
+@router.get("/workers/stats", responses=answers())
 def stats(_viewer: Viewer, service: Wired, now: Now) -> Success[wire.Stats]:
     """Sum up the fleet."""
     with service.database.reading() as session:
@@ -66,7 +76,7 @@ def stats(_viewer: Viewer, service: Wired, now: Now) -> Success[wire.Stats]:
         return success("The fleet in numbers", wire.stats(store.tallies(session, at)))
 
 
-@router.get("/workers/{worker_id}")
+@router.get("/workers/{worker_id}", responses=answers(WorkerNotFound))
 def worker(worker_id: UUID, _viewer: Viewer, service: Wired, now: Now) -> Success[wire.WorkerView]:
     """Show one worker."""
     with service.database.reading() as session:
@@ -77,29 +87,33 @@ def worker(worker_id: UUID, _viewer: Viewer, service: Wired, now: Now) -> Succes
         return success("Worker found", wire.view(found, at))
 
 
-@router.get("/workers/{worker_id}/transitions")
+@router.get("/workers/{worker_id}/transitions", responses=answers(WorkerNotFound))
 def transitions(
     worker_id: UUID,
     _viewer: Viewer,
     service: Wired,
     limit: Annotated[int, Query(ge=1, le=wire.MAX_PAGE)] = 100,
-) -> Success[wire.TransitionList]:
-    """List the worker's changes of status, the newest first."""
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description=OLDER)] = None,
+) -> Success[wire.TransitionPage]:
+    """List the worker's changes of status, the newest first; those of a removed worker too."""
     with service.database.reading() as session:
         if store.worker(session, worker_id) is None:
             raise WorkerNotFound
-        rows = store.transitions(session, worker_id, limit)
-        return success(
-            f"{len(rows)} transitions",
-            wire.TransitionList(transitions=[wire.transition_view(row) for row in rows]),
+        rows = store.transitions(
+            session, worker_id, limit + 1, before=None if cursor is None else int(cursor)
         )
+        page = wire.TransitionPage(
+            transitions=[wire.transition_view(row) for row in rows[:limit]],
+            next_cursor=str(rows[limit - 1].id) if len(rows) > limit else None,
+        )
+    return success(f"{len(page.transitions)} transitions", page)
 
 
 @router.get(
     "/inventory",
     dependencies=[InventoryReader],
     response_model=Success[wire.Inventory],
-    responses={304: {"description": "Nothing has changed since the answer with this ETag."}},
+    responses={304: {"description": "Nothing has changed since the answer with this ETag."}, **answers()},
 )
 def whole_inventory(
     *,

@@ -41,6 +41,7 @@ AT_WORK: dict[str, Any] = {  # what ends a maintenance
     "maintenance_until": None,
     "maintenance_drain": None,
 }
+DEFAULT_MAX_PODS = 110  # what a kubelet takes
 CHUNK = 1000  # ids in one IN (…): SQLite and PostgreSQL both bound the number of parameters
 Item = TypeVar("Item")
 heard_at = case(
@@ -60,6 +61,7 @@ class Tally(NamedTuple):
     memory_used: float
     storage_used: float
     pods: int
+    max_pods: int
 
 
 # ---- reading
@@ -87,9 +89,13 @@ def locked(session: Session, worker_id: UUID) -> Worker | None:
     return session.scalar(query.with_for_update(of=Worker))
 
 
-def transitions(session: Session, worker_id: UUID, limit: int) -> Sequence[Transition]:
-    """Return the worker's last `limit` changes of status, the newest first."""
+def transitions(
+    session: Session, worker_id: UUID, limit: int, *, before: int | None = None
+) -> Sequence[Transition]:
+    """Return the worker's last `limit` changes of status, the newest first; only those before an id, if given."""
     query = select(Transition).where(Transition.worker_id == worker_id).order_by(Transition.id.desc())
+    if before is not None:
+        query = query.where(Transition.id < before)
     return session.scalars(query.limit(limit)).all()
 
 
@@ -112,6 +118,7 @@ def tallies(session: Session, at: Moment) -> list[Tally]:
             used(Heartbeat.memory_usage, Worker.total_memory_bytes),
             used(Heartbeat.disk_usage, Worker.total_storage_bytes),
             func.coalesce(func.sum(case((heard, Heartbeat.current_pods))), 0),
+            func.sum(func.coalesce(Worker.max_pods, DEFAULT_MAX_PODS)),
         )
         .select_from(Worker)
         .join(Heartbeat)
@@ -454,7 +461,7 @@ def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
 
 
 def _tally(row: Any) -> Tally:
-    status, workers, cores, memory, storage, cpu_used, memory_used, storage_used, pods = row
+    status, workers, cores, memory, storage, cpu_used, memory_used, storage_used, pods, max_pods = row
     return Tally(
         Status(status),
         workers,
@@ -465,6 +472,7 @@ def _tally(row: Any) -> Tally:
         float(memory_used),
         float(storage_used),
         int(pods),
+        int(max_pods),
     )
 
 

@@ -347,10 +347,11 @@ class TransitionView(Wire):
     at: datetime
 
 
-class TransitionList(Wire):
-    """The changes of a worker, the newest first."""
+class TransitionPage(Wire):
+    """Changes of a worker, the newest first; nextCursor asks for older ones, and is null when there are none."""
 
     transitions: list[TransitionView]
+    next_cursor: str | None
 
 
 class Amount(Wire):
@@ -362,8 +363,12 @@ class Amount(Wire):
 
 
 class Pods(Wire):
-    """How many pods run on the workers that are heard."""
+    """How many pods all workers may run, and how many run on those that are heard.
 
+    A worker without a limit of its own counts with the 110 that a kubelet takes by default.
+    """
+
+    capacity: int
     current: int
 
 
@@ -475,7 +480,9 @@ def stats(tallies: list[Tally]) -> Stats:
         cpu_cores=amount("cpu_cores", "cpu_used"),
         memory_bytes=amount("memory_bytes", "memory_used"),
         storage_bytes=amount("storage_bytes", "storage_used"),
-        pods=Pods(current=sum(tally.pods for tally in tallies)),
+        pods=Pods(
+            capacity=sum(tally.max_pods for tally in tallies), current=sum(tally.pods for tally in tallies)
+        ),
     )
 
 

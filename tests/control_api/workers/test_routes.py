@@ -179,13 +179,17 @@ async def test_the_fleet_in_numbers(api: Api, clock: Clock) -> None:
         "cpuCores": {"total": 32, "active": 8, "used": 12.0},
         "memoryBytes": {"total": 4000, "active": 1000, "used": 300.0},
         "storageBytes": {"total": 40000, "active": 10000, "used": 6000.0},
-        "pods": {"current": 15},
+        "pods": {"capacity": 440, "current": 15},
     }
 
 
 async def test_an_empty_fleet_has_numbers_too(api: Api) -> None:
     stats = await api.get("/api/workers/stats")
-    assert (stats["total"], set(stats["byStatus"].values()), stats["pods"]) == (0, {0}, {"current": 0})
+    assert (stats["total"], set(stats["byStatus"].values()), stats["pods"]) == (
+        0,
+        {0},
+        {"capacity": 0, "current": 0},
+    )
 
 
 async def test_transitions_are_listed_newest_first(api: Api, clock: Clock) -> None:
@@ -203,7 +207,15 @@ async def test_transitions_are_listed_newest_first(api: Api, clock: Clock) -> No
         "observedAddress": "127.0.0.1",
         "admittedBy": "bootstrap",
     }
-    assert [row["to"] for row in (await api.get(f"{path}?limit=1"))["transitions"]] == ["ACTIVE"]
+    first = await api.get(f"{path}?limit=1")
+    assert [row["to"] for row in first["transitions"]] == ["ACTIVE"]
+    assert await api.get(f"{path}?limit=1&cursor={first['nextCursor']}") == {
+        "transitions": found[1:],
+        "nextCursor": None,
+    }
+    for cursor in ("", "x", "-1", "9" * 19):
+        answer = await api.client.get(f"{path}?cursor={cursor}", headers=api.admin())
+        assert answer.status_code == 422
 
 
 async def test_a_worker_that_does_not_exist_is_a_404(api: Api, clock: Clock) -> None:

@@ -186,10 +186,10 @@ def test_tallies_sum_capacity_of_all_and_use_of_those_that_are_heard(database: D
         add(session, "one", **use, **size)
         add(session, "two", **use, **size)
         add(session, "silent", received_at=ago(95), **use, **size)
-        add(session, "bare")
+        add(session, "bare", max_pods=105)
     with database.reading() as session:
         found = {tally.status: tally for tally in store.tallies(session, Moment(START, RULES))}
     assert found == {
-        Status.ACTIVE: store.Tally(Status.ACTIVE, 3, 20, 2000, 20_000, 8.0, 500.0, 2000.0, 6),
-        Status.INACTIVE: store.Tally(Status.INACTIVE, 1, 8, 1000, 10_000, 0.0, 0.0, 0.0, 0),
+        Status.ACTIVE: store.Tally(Status.ACTIVE, 3, 20, 2000, 20_000, 8.0, 500.0, 2000.0, 6, 325),
+        Status.INACTIVE: store.Tally(Status.INACTIVE, 1, 8, 1000, 10_000, 0.0, 0.0, 0.0, 0, 110),
     }
