@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse
 
 from control_api import http, redis_link
 from control_api.attempts import Attempts
-from control_api.cluster.joining import NodeWatch
 from control_api.cluster.kubernetes import Cluster, Kubernetes
+from control_api.cluster.watching import NodeWatch
 from control_api.db import Database, utc_now
 from control_api.degraded import Degraded
 from control_api.enrolment.admission import Bootstrap
@@ -159,9 +159,11 @@ def _node_watch(service: Service) -> NodeWatch | None:
     watch = NodeWatch(
         service.cluster,
         service.database,
+        rules=service.settings.rules,
         leads=lambda: service.monitor.leads,
         clock=service.clock,
         seconds=service.settings.tick_seconds,
+        degraded=lambda is_degraded: service.degraded.set("cluster", is_degraded),
     )
     watch.start()
     return watch

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,11 +24,16 @@ from sqlalchemy import (
     DateTime,
     Engine,
     Enum,
+    FromClause,
     MetaData,
+    cast,
+    column,
     create_engine,
     event,
     func,
+    literal,
     make_url,
+    select,
     text,
     type_coerce,
 )
@@ -36,7 +42,7 @@ from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from control_api import postgres_link
 from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable
@@ -310,6 +316,23 @@ def _hash(*values: object) -> int:
 def announce(session: Session) -> None:
     """Let those who follow the history look as soon as this transaction is committed."""
     session.info[NEWS] = True
+
+
+def table(
+    session: Session, rows: Iterable[Sequence[Any]], columns: Mapping[str, type[TypeEngine[Any]]]
+) -> FromClause:
+    """Return rows of text and numbers as something to select from: one parameter, however many there are."""
+    sent = list(rows)
+    if session.get_bind().dialect.name == "sqlite":
+        each = func.json_each(json.dumps(sent)).table_valued("value")
+        cells = [func.json_extract(each.c.value, f"$[{place}]") for place in range(len(columns))]
+    else:
+        each = func.jsonb_array_elements(literal(sent, postgresql.JSONB)).table_valued(
+            column("value", postgresql.JSONB)
+        )
+        cells = [each.c.value[place].astext for place in range(len(columns))]
+    typed = zip(cells, columns.items(), strict=True)
+    return select(*(cast(cell, kind).label(name) for cell, (name, kind) in typed)).subquery()
 
 
 def hold_file_lock(database: Database) -> int:

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from control_api import migrations
+from control_api.cluster import models as cluster_models
 from control_api.db import MIGRATION_LOCK, Base, Database
 from control_api.enrolment import models as enrolment_models
 from control_api.errors import BadSettings
@@ -19,6 +20,7 @@ from control_api.identity import models as identity_models
 from control_api.workers import models as worker_models
 
 TABLES = (
+    cluster_models.JoinToken,
     enrolment_models.EnrolmentToken,
     event_models.AuditEntry,
     identity_models.User,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
 import string
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 ALPHABET = string.ascii_lowercase + string.digits
@@ -36,12 +35,12 @@ def secure_form(token: BootstrapToken, ca_pem: bytes) -> str:
 
 
 def secret_name(token_id: str) -> str:
-    """Return the name of the Secret in kube-system that makes the token valid."""
+    """Return the name of the token's Secret."""
     return f"bootstrap-token-{token_id}"
 
 
-def secret_data(token: BootstrapToken, worker_id: UUID, now: datetime) -> dict[str, str]:
-    """Return the Secret's data, base64 as the API wants it; the token expires ten minutes after `now`."""
+def secret(token: BootstrapToken, worker_id: UUID, now: datetime) -> dict[str, Any]:
+    """Return the Secret in kube-system that makes the token valid for ten minutes from `now`."""
     fields = {
         "token-id": token.id,
         "token-secret": token.secret,
@@ -51,7 +50,13 @@ def secret_data(token: BootstrapToken, worker_id: UUID, now: datetime) -> dict[s
         "usage-bootstrap-signing": "true",
         "auth-extra-groups": AGENTS,
     }
-    return {name: base64.b64encode(value.encode()).decode() for name, value in fields.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": secret_name(token.id)},
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": fields,
+    }
 
 
 def _random(length: int) -> str:

@@ -79,7 +79,7 @@ def register(
         approved=worker.approved,
         peer=peer,
     )
-    handout = _hand_out(service, worker, now)
+    handout = _hand_out(service, worker, peer, now)
     response.status_code = 200 if entry.is_restart else 201
     said = "Worker registered again" if entry.is_restart else "Worker registered successfully"
     return success(
@@ -200,9 +200,11 @@ def _refuse(service: Service, hostname: str, exc: MusterError, peer: str | None,
     )
 
 
-def _hand_out(service: Service, worker: Worker, now: datetime) -> Handout:
+def _hand_out(service: Service, worker: Worker, peer: str | None, now: datetime) -> Handout:
     if not worker.approved:
         return Handout(None, NOT_APPROVED)
     static = service.settings.k3s_cluster_token
     fallback = static.get_secret_value() if static else None
-    return joining.hand_out(service.cluster, service.database, worker.id, fallback=fallback, now=now)
+    return joining.hand_out(
+        service.cluster, service.database, worker.id, worker.hostname, peer=peer, fallback=fallback, now=now
+    )

@@ -118,6 +118,11 @@ def status(intent: Intent, health: Status) -> Status:
     return Status.MAINTENANCE if intent is Intent.MAINTENANCE else health
 
 
+def current_pods(counted: int | None, told: int | None, at: Moment) -> int | None:
+    """Return how many pods run on a worker: what K3s counted when it was heard lately, else what it said itself."""
+    return counted if at.knows_nodes and counted is not None else told
+
+
 def why_first(approved: bool) -> str:
     """Return the sentence that explains a worker's first status, which is PENDING."""
     return "registered" if approved else f"registered, {WAITS}"

@@ -96,7 +96,11 @@ class Worker(Base):
     maintenance_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     maintenance_drain: Mapped[bool | None]
     node_state: Mapped[Node | None] = mapped_column(NODE)
-    join_token_id: Mapped[str | None] = mapped_column(String(6))
+    node_pods: Mapped[int | None]
+    node_pod_capacity: Mapped[int | None]
+    join_token_id: Mapped[str | None] = mapped_column(
+        String(6)
+    )  # of the version before; join_tokens has them
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     registered_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)

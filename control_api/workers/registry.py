@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID, uuid4
 
+from control_api.cluster import stale_store
 from control_api.enrolment import admission
 from control_api.enrolment.admission import Bootstrap, Grant
 from control_api.errors import (
@@ -91,6 +92,7 @@ def register(
                 now=at.now,
             )
             stored = _enrol(session, request, grant, peer, at)
+            stale_store.doubt_unless_heard(session, stored.worker_id, request.boot_id, at)
     except store.Taken as taken:
         raise TAKEN[taken.column] from None
     store.begin_life(session, stored.worker_id, request.boot_id)

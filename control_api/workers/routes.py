@@ -73,7 +73,9 @@ def stats(_viewer: Viewer, service: Wired, now: Now) -> Success[wire.Stats]:
     """Sum up the fleet."""
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
-        return success("The fleet in numbers", wire.stats(store.tallies(session, at)))
+        return success(
+            "The fleet in numbers", wire.stats(store.tallies(session, at), at, service.cluster is not None)
+        )
 
 
 @router.get("/workers/{worker_id}", responses=answers(WorkerNotFound))

@@ -29,6 +29,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased, contains_eager
 
 from control_api import db
+from control_api.cluster import stale_store
 from control_api.workers import history_store, lifecycle
 from control_api.workers.lifecycle import LIVE, Intent, Moment, Node, Rules, Status
 from control_api.workers.models import STANDING, Heartbeat, StatusIndex, Transition, Watch, Worker
@@ -61,7 +62,7 @@ class Tally(NamedTuple):
     memory_used: float
     storage_used: float
     pods: int
-    max_pods: int
+    pod_capacity: int
 
 
 # ---- reading
@@ -103,6 +104,10 @@ def tallies(session: Session, at: Moment) -> list[Tally]:
     """Return sums over the standing workers, one row a status that occurs, in one query."""
     status = derived_status(at).label("status")
     heard = status != Status.INACTIVE.value
+    own = Heartbeat.current_pods
+    current_pods = func.coalesce(Worker.node_pods, own) if at.knows_nodes else own
+    by_k3s = (Worker.node_pod_capacity,) if at.knows_nodes else ()
+    pod_capacity = (*by_k3s, Worker.max_pods, DEFAULT_MAX_PODS)
 
     def used(share: Any, of: Any) -> Any:
         return func.coalesce(func.sum(case((heard, share * of / 100.0))), 0.0)
@@ -117,8 +122,8 @@ def tallies(session: Session, at: Moment) -> list[Tally]:
             used(Heartbeat.cpu_usage, Worker.cpu_cores),
             used(Heartbeat.memory_usage, Worker.total_memory_bytes),
             used(Heartbeat.disk_usage, Worker.total_storage_bytes),
-            func.coalesce(func.sum(case((heard, Heartbeat.current_pods))), 0),
-            func.sum(func.coalesce(Worker.max_pods, DEFAULT_MAX_PODS)),
+            func.coalesce(func.sum(case((heard, current_pods))), 0),
+            func.sum(func.coalesce(*pod_capacity)),
         )
         .select_from(Worker)
         .join(Heartbeat)
@@ -230,7 +235,11 @@ def free_silent_hostname(session: Session, hostname: str, machine_id: str | None
 
 
 def remove(session: Session, worker_id: UUID, *, actor: str, because: str, now: datetime) -> None:
-    """Mark the worker as removed, which frees its names and revokes its credential; its history stays, and ends."""
+    """Mark the worker as removed, which frees its names and revokes its credential; its history stays, and ends.
+
+    Its node goes too, once its machine is off: K3s would refuse the next machine of that name.
+    """
+    stale_store.doubt_node(session, worker_id, now)
     was = session.scalar(select(Worker.status).where(Worker.id == worker_id))
     gone = {"removed_at": now, "updated_at": now, "epoch": Worker.epoch + 1, "status": Status.INACTIVE}
     session.execute(update(Worker).where(Worker.id == worker_id).values(**AT_WORK, **gone))
@@ -461,7 +470,7 @@ def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
 
 
 def _tally(row: Any) -> Tally:
-    status, workers, cores, memory, storage, cpu_used, memory_used, storage_used, pods, max_pods = row
+    status, workers, cores, memory, storage, cpu_used, memory_used, storage_used, pods, pod_capacity = row
     return Tally(
         Status(status),
         workers,
@@ -472,7 +481,7 @@ def _tally(row: Any) -> Tally:
         float(memory_used),
         float(storage_used),
         int(pods),
-        int(max_pods),
+        int(pod_capacity),
     )
 
 

@@ -240,6 +240,7 @@ class WorkerView(Wire):
     memory_usage: float | None
     disk_usage: float | None
     current_pods: int | None
+    pod_capacity: int | None
     load_average: float | None
     created_at: datetime
     registered_at: datetime
@@ -365,11 +366,19 @@ class Amount(Wire):
 class Pods(Wire):
     """How many pods all workers may run, and how many run on those that are heard.
 
-    A worker without a limit of its own counts with the 110 that a kubelet takes by default.
+    What K3s says of a node counts. Where it says nothing, the worker's limit does, or the 110 of a kubelet.
     """
 
     capacity: int
     current: int
+
+
+class ClusterView(Wire):
+    """Whether K3s is asked, and answers; if not, each worker's own word about its node counts."""
+
+    is_configured: bool
+    answers: bool
+    seen_at: datetime | None
 
 
 class Stats(Wire):
@@ -381,6 +390,7 @@ class Stats(Wire):
     memory_bytes: Amount
     storage_bytes: Amount
     pods: Pods
+    cluster: ClusterView
 
 
 def view(worker: Worker, at: Moment) -> WorkerView:
@@ -410,6 +420,8 @@ def view(worker: Worker, at: Moment) -> WorkerView:
             "last_heartbeat": beat.received_at,
             "heartbeat_age_seconds": None if age is None else round(age, 3),
             "node_state": worker.node_state if at.knows_nodes else None,
+            "current_pods": lifecycle.current_pods(worker.node_pods, beat.current_pods, at),
+            "pod_capacity": worker.node_pod_capacity if at.knows_nodes else None,
         }
     )
 
@@ -432,7 +444,7 @@ PLAIN_COLUMNS = [
     for name, field in IN_ROW
     if name not in {"id", "intent", "is_ready", "is_schedulable"}
 ]
-BEAT_COLUMNS = ("cpu_usage", "memory_usage", "disk_usage", "current_pods", "load_average")
+BEAT_COLUMNS = ("cpu_usage", "memory_usage", "disk_usage", "load_average")
 DERIVED = (
     "maintenance",
     "status",
@@ -441,6 +453,8 @@ DERIVED = (
     "last_heartbeat",
     "heartbeat_age_seconds",
     "node_state",
+    "current_pods",
+    "pod_capacity",
 )
 WORKER_COLUMNS = tuple(name for name in WorkerView.model_fields if name not in BEAT_COLUMNS + DERIVED)
 
@@ -462,7 +476,7 @@ def transition_view(row: Transition) -> TransitionView:
     return TransitionView.model_validate(row, from_attributes=True)
 
 
-def stats(tallies: list[Tally]) -> Stats:
+def stats(tallies: list[Tally], at: Moment, cluster_is_configured: bool) -> Stats:
     """Fold the sums of the statuses into the fleet's numbers."""
     active = [tally for tally in tallies if tally.status is Status.ACTIVE]
 
@@ -481,7 +495,13 @@ def stats(tallies: list[Tally]) -> Stats:
         memory_bytes=amount("memory_bytes", "memory_used"),
         storage_bytes=amount("storage_bytes", "storage_used"),
         pods=Pods(
-            capacity=sum(tally.max_pods for tally in tallies), current=sum(tally.pods for tally in tallies)
+            capacity=sum(tally.pod_capacity for tally in tallies),
+            current=sum(tally.pods for tally in tallies),
+        ),
+        cluster=ClusterView(
+            is_configured=cluster_is_configured,
+            answers=cluster_is_configured and at.knows_nodes,
+            seen_at=at.nodes_seen_at,
         ),
     )
 

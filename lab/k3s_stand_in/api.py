@@ -12,9 +12,20 @@ import yaml
 from . import errors, patches, rbac, selectors
 from .cluster import Cluster
 from .identity import User
-from .kinds import Kind, Object, by_plural
+from .kinds import PODS, Kind, Object, by_plural
 from .version import VERSION
 
+POD_COLUMNS = (
+    "Name",
+    "Ready",
+    "Status",
+    "Restarts",
+    "Age",
+    "IP",
+    "Node",
+    "Nominated Node",
+    "Readiness Gates",
+)
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 
 
@@ -132,8 +143,9 @@ def _update(cluster: Cluster, target: Target, call: Call) -> Answer:
     return Answer(changed)
 
 
-def _delete(cluster: Cluster, target: Target, _call: Call) -> Answer:
-    meta = cluster.delete(target.kind, target.namespace, target.name)["metadata"]
+def _delete(cluster: Cluster, target: Target, call: Call) -> Answer:
+    wanted = (_object(call) if call.body else {}).get("preconditions") or {}
+    meta = cluster.delete(target.kind, target.namespace, target.name, wanted)["metadata"]
     details = {"name": meta["name"], "kind": target.kind.resource, "uid": meta["uid"]}
     success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
     return Answer(success)
@@ -147,6 +159,8 @@ def _delete_collection(cluster: Cluster, target: Target, call: Call) -> Answer:
 
 
 def _list(cluster: Cluster, target: Target, call: Call) -> Object:
+    if "as=Table" in call.headers.get("accept", ""):
+        return _table(cluster, target)
     labels, fields = call.query.get("labelSelector", ""), call.query.get("fieldSelector", "")
     found = cluster.store.list(target.kind, target.namespace or None)
     items = [
@@ -159,6 +173,19 @@ def _list(cluster: Cluster, target: Target, call: Call) -> Object:
         "apiVersion": target.kind.api_version,
         "metadata": {"resourceVersion": str(cluster.store.revision())},
         "items": items,
+    }
+
+
+def _table(cluster: Cluster, target: Target) -> Object:
+    """The table of pods that kubectl prints: its columns, and no rows, since there are no containers."""
+    if target.kind is not PODS:
+        raise errors.ApiError(406, "NotAcceptable", "The stand-in for K3s prints no tables but that of pods.")
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": {"resourceVersion": str(cluster.store.revision())},
+        "columnDefinitions": [{"name": name, "type": "string"} for name in POD_COLUMNS],
+        "rows": [],
     }
 
 

@@ -7,7 +7,7 @@ import binascii
 import copy
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from . import errors, identity, node_password, tokens
@@ -96,10 +96,18 @@ class Cluster:
                 return self.create(kind, namespace, manifest), True
             return self.change(kind, namespace, name, make), False
 
-    def delete(self, kind: Kind, namespace: str, name: str) -> Object:
-        """Delete and return the object, with all that goes with it."""
+    def delete(
+        self, kind: Kind, namespace: str, name: str, preconditions: Mapping[str, str] | None = None
+    ) -> Object:
+        """Delete and return the object, with all that goes with it.
+
+        preconditions: uid and resourceVersion that it must have, else 409.
+        """
         with self.store.transaction():
             body = self.get(kind, namespace, name)
+            wanted = preconditions or {}
+            if any(body["metadata"].get(field) != value for field, value in wanted.items()):
+                raise errors.conflict(kind.resource, name)
             self.store.delete(kind, namespace, name)
             self._after_delete(kind, namespace, name)
         return body

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightkube import ApiError, Client, KubeConfig
@@ -122,6 +123,45 @@ def test_it_runs_no_pods_and_says_so(admin: Client) -> None:
     pod = Pod(metadata=ObjectMeta(name="x", namespace="default"))
     with pytest.raises(ApiError, match="runs no containers"):
         admin.create(pod)
+
+
+def raw(server: Server, method: str, path: str, accept: str, body: object = None) -> tuple[int, Any]:
+    """The status and the JSON of a request that only a limited client makes by hand."""
+    data = server.kubectl("-n", "kube-system", "get", "secret", "limited-token", "-o", "json")
+    token = base64.b64decode(json.loads(data)["data"]["token"]).decode()
+    headers = {"Authorization": f"Bearer {token}", "Accept": accept, "Content-Type": "application/json"}
+    sent = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(server.url + path, data=sent, headers=headers, method=method)
+    context = ssl.create_default_context(cafile=server.state / "server/tls/server-ca.crt")
+    try:
+        with urllib.request.urlopen(request, context=context, timeout=5) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, json.loads(exc.read())
+
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+
+def test_the_table_of_pods_has_kubectls_columns_and_is_empty(server: Server, limited: Client) -> None:
+    query = "?includeObject=None&resourceVersion=0&fieldSelector=status.phase!=Failed,spec.nodeName!="
+    status, table = raw(server, "GET", "/api/v1/pods" + query, TABLE)
+    assert (status, table["kind"], table["rows"]) == (200, "Table", [])
+    assert "Node" in [column["name"] for column in table["columnDefinitions"]]
+    assert raw(server, "GET", "/api/v1/nodes", TABLE)[0] == 406
+
+
+def test_what_has_changed_is_not_deleted_under_a_precondition(server: Server, limited: Client) -> None:
+    made = limited.create(secret("guarded"))
+    path = "/api/v1/namespaces/kube-system/secrets/guarded"
+    assert made.metadata
+    for field, value in (("uid", "another"), ("resourceVersion", "1")):
+        status, answer = raw(server, "DELETE", path, "application/json", {"preconditions": {field: value}})
+        assert (status, answer["reason"]) == (409, "Conflict")
+    same = {"uid": made.metadata.uid, "resourceVersion": made.metadata.resourceVersion}
+    assert raw(server, "DELETE", path, "application/json", {"preconditions": same})[0] == 200
+    assert raw(server, "DELETE", path, "application/json", {"preconditions": same})[0] == 404
 
 
 def test_secrets_are_created_read_and_deleted(admin: Client) -> None:

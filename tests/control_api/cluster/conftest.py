@@ -1,14 +1,30 @@
-"""A cluster that speaks Kubernetes: the lab's stand-in for K3s, as a process of its own."""
+"""Clusters: one in memory, and the lab's stand-in for K3s as a process of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.k3s_stand_in import build
+from tests.control_api.cluster.fakes import FakeCluster
+from tests.control_api.world import Api, Clock, make_settings, running_api
 from tests.k3s_stand_in.machines import Machine, Server
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+async def api(database_url: str, clock: Clock, cluster: FakeCluster) -> AsyncIterator[Api]:
+    """The API with a cluster; the monitor has looked once."""
+    async with running_api(make_settings(database_url), clock, cluster) as api:
+        api.service.monitor.tick()
+        yield api
+        api.service.monitor.stop()
 
 
 @pytest.fixture(scope="session")

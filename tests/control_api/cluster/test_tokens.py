@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from datetime import UTC, datetime
@@ -29,8 +28,10 @@ def test_the_secure_form_names_the_authority_of_the_cluster() -> None:
 def test_the_secret_lets_an_agent_in_for_ten_minutes() -> None:
     worker_id = UUID("7034f966-b7f4-4394-b22d-0c8180282204")
     now = datetime(2026, 11, 24, 12, 0, 30, tzinfo=UTC)
-    data = tokens.secret_data(BootstrapToken("abcdef", "0123456789abcdef"), worker_id, now)
-    assert {name: base64.b64decode(value).decode() for name, value in data.items()} == {
+    secret = tokens.secret(BootstrapToken("abcdef", "0123456789abcdef"), worker_id, now)
+    assert (secret["kind"], secret["type"]) == ("Secret", "bootstrap.kubernetes.io/token")
+    assert secret["metadata"] == {"name": "bootstrap-token-abcdef"}
+    assert secret["stringData"] == {
         "token-id": "abcdef",
         "token-secret": "0123456789abcdef",
         "description": "worker:7034f966-b7f4-4394-b22d-0c8180282204",

@@ -91,6 +91,7 @@ async def test_a_worker_is_shown_with_every_field_of_the_contract(api: Api) -> N
         "memoryUsage": None,
         "diskUsage": None,
         "currentPods": None,
+        "podCapacity": None,
         "loadAverage": None,
         "createdAt": "2026-11-24T12:00:00Z",
         "registeredAt": "2026-11-24T12:00:00Z",
@@ -180,6 +181,7 @@ async def test_the_fleet_in_numbers(api: Api, clock: Clock) -> None:
         "memoryBytes": {"total": 4000, "active": 1000, "used": 300.0},
         "storageBytes": {"total": 40000, "active": 10000, "used": 6000.0},
         "pods": {"capacity": 440, "current": 15},
+        "cluster": {"isConfigured": False, "answers": False, "seenAt": None},
     }
 
 
