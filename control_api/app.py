@@ -92,6 +92,7 @@ def create_app(
         failure=http.failure,
         credentials=service.doors.credentials,
         interval_seconds=settings.heartbeat_seconds,
+        stopping=service.events.end,
     )
     return beats
 

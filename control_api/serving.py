@@ -16,6 +16,7 @@ KEEP_ALIVE = (
     90  # seconds: longer than the pause between two heartbeats, and than the proxy keeps its connections
 )
 GRACEFUL = 10  # seconds for the requests under way: longer than any of them takes (see postgres_link)
+DEAF = 30  # seconds that sent data may wait for a client before its connection is ended
 log = structlog.get_logger()
 
 
@@ -76,6 +77,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Whoever takes nothing of what is sent is gone after a while; accepted connections inherit it.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF * 1000)
         listening.bind(address)
     except OSError as exc:
         msg = f"The service cannot listen on {host}:{port}: {exc.strerror}."

@@ -27,4 +27,4 @@ def serve(
         schema.require_current(database)
     database.close()
     app = create_app(chosen, alive=lambda: systemd.notify("WATCHDOG=1"))
-    run(app, host or chosen.host, port or chosen.port)
+    run(app, host or chosen.host, port or chosen.port, stopping=[app.stopping])

@@ -6,7 +6,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query
-from fastapi.sse import EventSourceResponse
 
 from control_api.envelope import Failure
 from control_api.events.event_store import Kind
@@ -28,7 +27,8 @@ id: 42
 
 @router.get(
     "/events",
-    response_class=EventSourceResponse,  # for the documentation; what is returned counts
+    response_class=EventStream,
+    status_code=200,
     responses={
         200: {
             "description": "Server-sent events; the stream does not end by itself.",

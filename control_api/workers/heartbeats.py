@@ -45,11 +45,14 @@ class Heartbeats:
         failure: Callable[[MusterError], Answer],
         credentials: Credentials,
         interval_seconds: int,
+        stopping: Callable[[], None] = lambda: None,
     ) -> None:
         """Take heartbeats for `app`.
 
         record: records the changed statuses of these workers. failure: how the application answers an error.
+        stopping: what the server calls when it begins to stop.
         """
+        self.stopping = stopping
         self.app = app
         self._store = store
         self._failure = failure
