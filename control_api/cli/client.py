@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,7 @@ import httpx2
 from control_api.errors import ApiRefused
 
 PAGE = 500
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Client:
@@ -33,16 +35,47 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def workers(self) -> list[dict[str, Any]]:
-        """Return every worker."""
+    def workers(self, **query: Any) -> list[dict[str, Any]]:
+        """Return every worker that the query asks for, with the parameters of GET /api/workers."""
         workers: list[dict[str, Any]] = []
-        params: dict[str, Any] = {"limit": PAGE}
+        params: dict[str, Any] = {name: value for name, value in query.items() if value} | {"limit": PAGE}
         while True:
             data = self._call("GET", "/api/workers", params=params)
             workers += data["workers"]
             if data["nextCursor"] is None:
                 return workers
             params["cursor"] = data["nextCursor"]
+
+    def worker(self, name: str) -> dict[str, Any]:
+        """Return the worker of this name, hostname or id."""
+        if UUID.fullmatch(name):
+            return dict(self._call("GET", f"/api/workers/{name}"))
+        for worker in self.workers(search=name):
+            if name in {worker["name"], worker["hostname"]}:
+                return worker
+        msg = f"There is no worker {name}."
+        raise ApiRefused(msg)
+
+    def transitions(self, worker_id: str, limit: int) -> list[dict[str, Any]]:
+        """Return the worker's last changes of status, the newest first."""
+        path = f"/api/workers/{worker_id}/transitions"
+        return list(self._call("GET", path, params={"limit": limit})["transitions"])
+
+    def change(self, worker_id: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Change what operators decide of a worker and return it."""
+        return dict(self._call("PATCH", f"/api/workers/{worker_id}", json=wanted))
+
+    def remove(self, worker_id: str) -> dict[str, Any]:
+        """Take a worker off the roll-call and return what it was."""
+        return dict(self._call("DELETE", f"/api/workers/{worker_id}"))
+
+    def maintain(self, worker_id: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Put a worker into maintenance and return it."""
+        return dict(self._call("POST", f"/api/workers/{worker_id}/maintenance", json=wanted))
+
+    def resume(self, worker_id: str) -> dict[str, Any]:
+        """End a worker's maintenance and return it."""
+        return dict(self._call("DELETE", f"/api/workers/{worker_id}/maintenance"))
 
     def approve(self, worker_id: str) -> dict[str, Any]:
         """Approve a worker and return it."""

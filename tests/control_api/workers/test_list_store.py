@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event, select, text, update
 from sqlalchemy.orm import Session
 
+from bench.list_pages import fill
 from control_api.db import Database
 from control_api.workers import list_store, store
 from control_api.workers.lifecycle import Intent, Moment, Node, Rules, Status
@@ -237,39 +238,10 @@ def fleet(postgresql: PostgreSQL) -> Iterator[Database]:
     """A database with many workers; one in a thousand has each of the rare statuses."""
     postgresql.admin("CREATE DATABASE {} TEMPLATE {}", "fleet", "muster")
     database = Database(postgresql.url("fleet"))
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in FILL:
-            connection.execute(text(statement), {"rows": ROWS, "now": START})
+    fill(database, ROWS, START)
     yield database
     database.close()
     postgresql.admin("DROP DATABASE {} WITH (FORCE)", "fleet")
-
-
-FILL = (
-    """
-    INSERT INTO workers (id, name, hostname, machine_id, ip_address, status, intent, epoch, cpu_cores, architecture,
-                         total_memory_bytes, ssh_host_keys, labels, created_at, registered_at, updated_at)
-    SELECT gen_random_uuid(), 'node-' || md5(n::text), 'node-' || md5(n::text), md5('m' || n::text),
-           '10.1.' || n / 256 || '.' || n % 256,
-           CASE n % 1000 WHEN 1 THEN 'INACTIVE' WHEN 2 THEN 'NOT_READY' WHEN 3 THEN 'PENDING'
-                         WHEN 4 THEN 'MAINTENANCE' ELSE 'ACTIVE' END,
-           CASE n % 1000 WHEN 4 THEN 'maintenance' ELSE 'active' END, 1, 1 + n % 64,
-           CASE n % 2000 WHEN 7 THEN 'riscv64' ELSE 'amd64' END, n % 500, '[]',
-           jsonb_build_object('zone', 'z' || n % 10, 'rack', 'r' || n % 1000)
-           || CASE WHEN n % 5000 = 9 THEN '{"gpu": "yes"}'::jsonb ELSE '{}' END,
-           CAST(:now AS timestamptz) - n * interval '1 s', CAST(:now AS timestamptz) - interval '1 h', :now
-    FROM generate_series(1, :rows) AS n
-    """,
-    """
-    INSERT INTO heartbeats (worker_id, seq, node_ready, left_at, received_at, joined_at)
-    SELECT id, 1, status <> 'NOT_READY', CASE status WHEN 'INACTIVE' THEN updated_at END,
-           updated_at, CASE WHEN status <> 'PENDING' THEN updated_at END
-    FROM workers WHERE :rows > 0 AND updated_at = :now
-    """,
-    "UPDATE workers SET registered_at = :now WHERE status = 'PENDING' AND :rows > 0",
-    "INSERT INTO status_index SELECT id, hostname, status FROM workers WHERE :rows > 0 AND updated_at = :now",
-    "VACUUM ANALYZE",
-)
 
 
 def explained(
