@@ -15,6 +15,10 @@ from control_api import http, redis_link
 from control_api.attempts import Attempts
 from control_api.cluster.kubernetes import Cluster, Kubernetes
 from control_api.cluster.watching import NodeWatch
+from control_api.dashboard import live_routes, login_routes
+from control_api.dashboard import routes as dashboard
+from control_api.dashboard.live import Streams
+from control_api.dashboard.sums import Sums
 from control_api.db import Database, utc_now
 from control_api.degraded import Degraded
 from control_api.enrolment.admission import Bootstrap
@@ -84,6 +88,10 @@ def create_app(
     api.include_router(workers_router)
     api.include_router(operator_router)
     api.include_router(events_router)
+    api.include_router(login_routes.router)
+    api.include_router(dashboard.router)
+    api.include_router(live_routes.router)
+    api.include_router(dashboard.assets)
     _add_probes(api, service)
     beats = Heartbeats(
         api,
@@ -131,6 +139,8 @@ def wire_up(
         enrolments=Attempts("enrolment", FAILED_ENROLMENTS),
         monitor=Monitor(database, rules=settings.rules, caution=caution, clock=clock, alive=alive),
         cluster=cluster or (Kubernetes(settings.kubeconfig) if settings.kubeconfig else None),
+        streams=Streams(),
+        sums=Sums(),
     )
 
 

@@ -13,7 +13,10 @@ MusterError
 │   ├── InvalidCredential
 │   └── InvalidLogin
 ├── Forbidden
+│   ├── ForeignForm
+│   └── NotPrivate
 ├── TooManyAttempts
+├── TooManyStreams
 ├── InvalidRequest
 ├── BodyTooLarge
 ├── WorkerNotFound
@@ -88,6 +91,18 @@ class InvalidLogin(Unauthorized):
 
 class Forbidden(MusterError):
     """Your role does not allow this."""
+
+
+class ForeignForm(Forbidden):
+    """This form was not sent by a page of this service; open the page again and repeat it there."""
+
+
+class NotPrivate(Forbidden):
+    """Log in over HTTPS: on a plain connection from another machine your password could be read on its way."""
+
+
+class TooManyStreams(MusterError):
+    """Too many pages are being watched at once; close some, or reload this one in a minute."""
 
 
 class TooManyAttempts(MusterError):

@@ -45,6 +45,7 @@ STATUS: Sequence[tuple[type[errors.MusterError], int]] = (
     (errors.TooManyAttempts, 429),
     (errors.DatabaseUnavailable, 503),
     (errors.Overloaded, 503),
+    (errors.TooManyStreams, 503),
     (errors.ClusterUnavailable, 503),
 )
 PLAIN = {
@@ -249,8 +250,12 @@ def _known(_request: Request, exc: Exception) -> Response:
 
 def _invalid(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for this class
-    details = tuple((_field(error["loc"]), _text(error)) for error in exc.errors())
-    return _known(_request, errors.InvalidRequest(details=details))
+    return _known(_request, invalid(exc.errors()))
+
+
+def invalid(found: Sequence[Any]) -> errors.InvalidRequest:
+    """Return the error that says what a validation has found."""
+    return errors.InvalidRequest(details=tuple((_field(error["loc"]), _text(error)) for error in found))
 
 
 def _plain(request: Request, exc: Exception) -> Response:

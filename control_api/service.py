@@ -10,6 +10,8 @@ import redis
 
 from control_api.attempts import Attempts
 from control_api.cluster.kubernetes import Cluster
+from control_api.dashboard.live import Streams
+from control_api.dashboard.sums import Sums
 from control_api.db import Database
 from control_api.degraded import Degraded
 from control_api.events.hub import Events
@@ -36,3 +38,5 @@ class Service:
     monitor: Monitor
     events: Events
     cluster: Cluster | None
+    streams: Streams
+    sums: Sums

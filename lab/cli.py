@@ -86,7 +86,8 @@ def _build(layout: Layout, binary: k3s.Binary, phases: Phases) -> None:
     console.print(roll_call.table(rows))
     if binary.is_stand_in:
         console.print(STAND_IN_NOTICE, style="yellow", soft_wrap=True)
-    _say(f"\ncontrol API  {api.url}\nlogin        {roll_call.ADMIN} / {api.password}")
+    _say(f"\nfleet page   {api.url}/\ncontrol API  {api.url}/api")
+    _say(f"login        {roll_call.ADMIN} / {api.password}")
     _say(f"inventory    {fleet.path(layout)}\n")
 
 

@@ -1,0 +1,1 @@
+"""Dashboard: the fleet in a browser, rendered on the server."""
