@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 
 from control_api import http, redis_link
 from control_api.attempts import Attempts
@@ -23,12 +22,12 @@ from control_api.db import Database, utc_now
 from control_api.degraded import Degraded
 from control_api.enrolment.admission import Bootstrap
 from control_api.enrolment.routes import router as enrolment_router
-from control_api.errors import DatabaseUnavailable
 from control_api.events.hub import Events
 from control_api.events.routes import router as events_router
 from control_api.identity import accounts
 from control_api.identity.routes import router as identity_router
 from control_api.identity.tokens import Tokens
+from control_api.probe_routes import router as probe_router
 from control_api.service import Service
 from control_api.settings import Settings
 from control_api.workers import store
@@ -92,7 +91,7 @@ def create_app(
     api.include_router(dashboard.router)
     api.include_router(live_routes.router)
     api.include_router(dashboard.assets)
-    _add_probes(api, service)
+    api.include_router(probe_router)
     beats = Heartbeats(
         api,
         store=beat_store(service.database, clock),
@@ -192,29 +191,3 @@ def _recorder(service: Service) -> Callable[[Sequence[UUID]], Awaitable[Sequence
         return await asyncio.to_thread(write, worker_ids)
 
     return record
-
-
-def _add_probes(api: FastAPI, service: Service) -> None:
-    @api.get("/healthz", include_in_schema=False)
-    async def healthz() -> dict[str, bool]:
-        """Say that the process is up."""
-        return {"ok": True}
-
-    @api.get("/readyz", include_in_schema=False)
-    def readyz() -> JSONResponse:
-        """Say whether requests can be served: the database answers and the monitor looks."""
-        try:
-            service.database.ping()
-            database = True
-        except DatabaseUnavailable:
-            database = False
-        ready = database and service.monitor.is_alive
-        return JSONResponse(
-            {
-                "ready": ready,
-                "database": database,
-                "monitor": service.monitor.is_alive,
-                "degraded": service.degraded.names(),
-            },
-            200 if ready else 503,
-        )

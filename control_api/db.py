@@ -45,8 +45,12 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from control_api import postgres_link
-from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable
+from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable, SchemaInUse
 from control_api.postgres_link import BoundedConnection, is_gone
+
+MIGRATION_SECONDS = 900  # for one statement of a migration
+TABLE_SECONDS = 2  # how long it waits for a table; the service, which waits behind it, has more patience
+TABLE_IN_USE = ("55P03", "40P01")  # the lock was not to be had in time; a deadlock
 
 # Keys of PostgreSQL's advisory locks; any number, as long as nobody else in this database uses it.
 MIGRATION_LOCK = 0x6D757374_0001
@@ -136,6 +140,27 @@ class Database:
         """Call `on_news` when the session, now committed, has announced something."""
         if session.info.pop(NEWS, False):
             self.on_news()
+
+    @contextmanager
+    def migrating(self) -> Iterator[Session]:
+        """Open a transaction that changes the schema: one process at a time, however long its statements take.
+
+        It waits for a table that others use for a moment only: whoever comes after it waits as long as it does.
+        Raises SchemaInUse, DatabaseUnavailable.
+        """
+        try:
+            with self.transaction() as session:
+                if not self.is_sqlite:  # there, BEGIN IMMEDIATE already lets one process in at a time
+                    _link(session.connection()).patience = MIGRATION_SECONDS
+                    session.execute(text(f"SET LOCAL statement_timeout = '{MIGRATION_SECONDS}s'"))
+                    session.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'"))
+                    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+                    session.execute(text(f"SET LOCAL lock_timeout = '{TABLE_SECONDS}s'"))
+                yield session
+        except DatabaseUnavailable as exc:
+            if getattr(getattr(exc.__cause__, "orig", None), "sqlstate", None) in TABLE_IN_USE:
+                raise SchemaInUse from exc
+            raise
 
     def ping(self) -> None:
         """Return when the database answers. Raises DatabaseUnavailable."""

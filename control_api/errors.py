@@ -5,6 +5,7 @@ MusterError
 ├── BadSettings
 ├── AlreadyRunning
 ├── DatabaseUnavailable
+├── SchemaInUse
 ├── Overloaded
 ├── ClusterUnavailable
 ├── ApiRefused
@@ -53,6 +54,10 @@ class AlreadyRunning(MusterError):
 
 class DatabaseUnavailable(MusterError):
     """The database does not answer; try again in a few seconds."""
+
+
+class SchemaInUse(MusterError):
+    """A long transaction holds a table that must change; nothing was changed, try again when it has ended."""
 
 
 class Overloaded(MusterError):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from control_api import migrations
 from control_api.cluster import models as cluster_models
-from control_api.db import MIGRATION_LOCK, Base, Database
+from control_api.db import Base, Database
 from control_api.enrolment import models as enrolment_models
-from control_api.errors import BadSettings
+from control_api.errors import BadSettings, SchemaInUse
 from control_api.events import models as event_models
 from control_api.identity import models as identity_models
 from control_api.workers import models as worker_models
@@ -29,12 +31,25 @@ TABLES = (
 metadata = Base.metadata
 
 
-def upgrade(database: Database) -> tuple[str | None, str | None]:
-    """Apply what is missing and return the revisions before and after. Raises DatabaseUnavailable."""
-    with database.transaction() as session:
+ATTEMPTS = 10
+
+
+def upgrade(database: Database, *, pause: float = 1.0) -> tuple[str | None, str | None]:
+    """Apply what is missing, all or nothing, and return the revisions before and after.
+
+    A table that is in use is tried for again, ten times with `pause` seconds in between, in which the service
+    that uses it works on. Raises SchemaInUse, DatabaseUnavailable.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(SchemaInUse):
+            return _upgrade(database)
+        time.sleep(pause)
+    return _upgrade(database)
+
+
+def _upgrade(database: Database) -> tuple[str | None, str | None]:
+    with database.migrating() as session:
         connection = session.connection()
-        if not database.is_sqlite:  # there, BEGIN IMMEDIATE already lets one process in at a time
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         before = revision(connection)
         command.upgrade(config(connection), "head")
         return before, revision(connection)

@@ -138,7 +138,12 @@ class Settings(DatabaseSettings):
 
     @property
     def heartbeat_seconds(self) -> int:
-        """Seconds between two heartbeats: 30, or less so that a worker may always miss two of them."""
+        """Seconds between two heartbeats: 30, or less so that a worker may always miss two of them.
+
+        It is the same for everyone and at any load: with three intervals to the timeout there is nothing to
+        stretch, since a longer one would make a single lost heartbeat look like death. A server with more
+        heartbeats than it can store turns the rest away with 503, and they come back with full jitter.
+        """
         return max(1, int(min(HEARTBEAT_SECONDS, self.rules.timeout.total_seconds() / 3)))
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 
 from control_api.envelope import Failure
 from control_api.events.event_store import Kind
@@ -25,8 +25,14 @@ id: 42
 """
 
 
+def reachable(service: Wired) -> None:
+    """Refuse a stream that would have nothing to tell. Raises DatabaseUnavailable."""
+    service.database.ping()
+
+
 @router.get(
     "/events",
+    dependencies=[Depends(reachable)],
     response_class=EventStream,
     status_code=200,
     responses={

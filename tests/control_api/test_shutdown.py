@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,26 @@ def test_a_request_that_the_database_never_answers_delays_a_stop_for_a_bounded_t
         assert time.monotonic() - began < 12
         answer = asked.result()
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_open_streams_of_events_do_not_delay_a_stop(service: Service) -> None:
+    url, headers = f"{service.url}/api/events", service.admin()
+    opened = threading.Barrier(6)
+
+    def listen(_: int) -> int:
+        with httpx2.stream("GET", url, headers=headers, timeout=20) as stream:
+            opened.wait(10)
+            for _part in stream.iter_bytes():
+                pass
+            return stream.status_code
+
+    with ThreadPoolExecutor(5) as pool:
+        streams = pool.map(listen, range(5))
+        opened.wait(10)
+        began = time.monotonic()
+        assert service.stop() == -signal.SIGTERM
+        assert time.monotonic() - began < 5
+        assert list(streams) == [200] * 5  # ended in order, not torn
 
 
 def test_a_killed_service_has_stored_all_that_it_acknowledged(service: Service, postgresql_url: str) -> None:
