@@ -49,7 +49,10 @@ from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable,
 from control_api.postgres_link import BoundedConnection, is_gone
 
 MIGRATION_SECONDS = 900  # for one statement of a migration
-TABLE_SECONDS = 2  # how long it waits for a table; the service, which waits behind it, has more patience
+TABLE_SECONDS = (
+    0.3  # how long it waits for a table, since others wait behind it; and in a deadlock with one of
+)
+# them it gives way, because PostgreSQL ends somebody's transaction only after a second
 TABLE_IN_USE = ("55P03", "40P01")  # the lock was not to be had in time; a deadlock
 
 # Keys of PostgreSQL's advisory locks; any number, as long as nobody else in this database uses it.
@@ -145,7 +148,7 @@ class Database:
     def migrating(self) -> Iterator[Session]:
         """Open a transaction that changes the schema: one process at a time, however long its statements take.
 
-        It waits for a table that others use for a moment only: whoever comes after it waits as long as it does.
+        It waits only a moment for a table that others use: whoever comes after it waits as long as it does.
         Raises SchemaInUse, DatabaseUnavailable.
         """
         try:

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
 from control_api import migrations
 from control_api.cluster import models as cluster_models
@@ -31,13 +31,13 @@ TABLES = (
 metadata = Base.metadata
 
 
-ATTEMPTS = 10
+ATTEMPTS = 20
 
 
 def upgrade(database: Database, *, pause: float = 1.0) -> tuple[str | None, str | None]:
     """Apply what is missing, all or nothing, and return the revisions before and after.
 
-    A table that is in use is tried for again, ten times with `pause` seconds in between, in which the service
+    A table that is in use is tried for again, twenty times with `pause` seconds in between, in which the service
     that uses it works on. Raises SchemaInUse, DatabaseUnavailable.
     """
     for _ in range(ATTEMPTS - 1):
@@ -50,9 +50,24 @@ def upgrade(database: Database, *, pause: float = 1.0) -> tuple[str | None, str 
 def _upgrade(database: Database) -> tuple[str | None, str | None]:
     with database.migrating() as session:
         connection = session.connection()
-        before = revision(connection)
-        command.upgrade(config(connection), "head")
-        return before, revision(connection)
+        before, head = revision(connection), _head(connection)
+        if before != head:
+            if not database.is_sqlite:
+                _lock_tables(connection)
+            command.upgrade(config(connection), "head")
+        return before, head
+
+
+def _lock_tables(connection: Connection) -> None:
+    """Take every table at the start, in one order, so that no later statement waits with some of them in hand."""
+    there = set(inspect(connection).get_table_names())
+    names = [table.name for table in metadata.sorted_tables if table.name in there]
+    if names:
+        connection.execute(text(f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE"))
+
+
+def _head(connection: Connection) -> str | None:
+    return ScriptDirectory.from_config(config(connection)).get_current_head()
 
 
 def revision(connection: Connection) -> str | None:
@@ -73,10 +88,7 @@ def require_current(database: Database) -> None:
     """Return when the database is at this version. Raises BadSettings, DatabaseUnavailable."""
     with database.reading() as session:
         connection = session.connection()
-        found, wanted = (
-            revision(connection),
-            ScriptDirectory.from_config(config(connection)).get_current_head(),
-        )
+        found, wanted = revision(connection), _head(connection)
     if found != wanted:
         msg = f"The schema is at {found or 'nothing'}, this version needs {wanted}; run `muster db upgrade`."
         raise BadSettings(msg)

@@ -11,7 +11,12 @@ from control_api.errors import MusterError
 from control_api.identity.roles import Role
 from tests.control_api.world import Api, bearer, registration
 
-STARTUP = {"BadSettings", "AlreadyRunning", "SchemaInUse", "ApiRefused"}  # these end a program and are no answers
+STARTUP = {
+    "BadSettings",
+    "AlreadyRunning",
+    "SchemaInUse",
+    "ApiRefused",
+}  # these end a program and are no answers
 
 
 def everything(kind: type[MusterError]) -> list[type[MusterError]]:
