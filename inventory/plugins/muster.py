@@ -14,6 +14,9 @@ description:
   - >-
     The SSH host keys that the workers sent at registration are written to a file of known hosts, and the group
     C(workers) is told to check them strictly.
+  - >-
+    With a cache, a refresh within a play asks the control API whether what is cached is still true, and takes it
+    from there when it is.
   - A source that does not answer, or not with workers, fails the play.
 extends_documentation_fragment:
   - constructed
@@ -84,7 +87,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
@@ -94,6 +97,13 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}\Z")
 SSH_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+\Z")
 
 Row = dict[str, Any]
+
+
+class Answer(TypedDict):
+    """What the source said: rows, and the entity tag by which it knows them again."""
+
+    etag: str | None
+    workers: list[Row]
 
 
 def hostvars(row: Row) -> dict[str, Any]:
@@ -162,20 +172,23 @@ def replace_file(path: Path, text: str) -> None:
     Path(file.name).replace(path)
 
 
-def rows_of_api(url: str, key: str, ca_file: str | None, timeout: int) -> list[Row]:
-    """Ask the control API once. Raises AnsibleParserError with what to do."""
+def answer_of_api(url: str, key: str, ca_file: str | None, timeout: int, known: Answer | None) -> Answer:
+    """Ask the control API once; return `known` when it is still true. Raises AnsibleParserError with what to do."""
     if not url.startswith("https://") and not re.match(r"http://(127\.0\.0\.1|localhost)(:|/|$)", url):
         raise AnsibleParserError(
             f"url is '{url}': it must begin with https://, or the key would be sent in the clear."
         )
-    request = urllib.request.Request(  # noqa: S310 - checked above
-        url.rstrip("/") + "/api/inventory", headers={"Authorization": f"Bearer {key}"}
-    )
+    headers = {"Authorization": f"Bearer {key}"}
+    if known and known["etag"]:
+        headers["If-None-Match"] = known["etag"]
+    request = urllib.request.Request(url.rstrip("/") + "/api/inventory", headers=headers)  # noqa: S310 - checked
     try:
         context = ssl.create_default_context(cafile=ca_file)
         with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:  # noqa: S310
-            return list(json.load(answer)["data"]["workers"])
+            return {"etag": answer.headers["ETag"], "workers": list(json.load(answer)["data"]["workers"])}
     except urllib.error.HTTPError as exc:
+        if exc.code == 304 and known:
+            return known
         refused = (
             "the key is wrong: check api_key (MUSTER_API_KEY)"
             if exc.code in {401, 403}
@@ -233,24 +246,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             self._add(row)
 
     def _rows(self, key: str, cache: bool) -> list[Row]:
-        use_cache = cache and self.get_option("cache")
-        if use_cache and key in self._cache:
-            return list(self._cache[key])
-        rows = self._read()
+        """Take the rows from the cache; a refresh asks the source whether what is cached is still true."""
+        known: Answer | None = self._cache[key] if self.get_option("cache") and key in self._cache else None
+        if known and cache:
+            return list(known["workers"])
+        answer = self._read(known)
         if self.get_option("cache"):
-            self._cache[key] = rows
-        return rows
+            self._cache[key] = answer
+        return list(answer["workers"])
 
-    def _read(self) -> list[Row]:
+    def _read(self, known: Answer | None) -> Answer:
         if self.get_option("source") == "database":
-            return rows_of_database(
-                self._needed("database_url"), self.get_option("heartbeat_timeout_minutes")
-            )
-        return rows_of_api(
+            minutes = self.get_option("heartbeat_timeout_minutes")
+            return {"etag": None, "workers": rows_of_database(self._needed("database_url"), minutes)}
+        return answer_of_api(
             self._needed("url"),
             self._needed("api_key"),
             self.get_option("ca_file"),
             self.get_option("timeout"),
+            known,
         )
 
     def _needed(self, option: str) -> str:

@@ -43,6 +43,7 @@ class Server(ThreadingHTTPServer):
 
     workers: Any = ()
     asked = 0
+    unchanged = 0
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -53,7 +54,14 @@ class Endpoint(BaseHTTPRequestHandler):
         allowed = self.headers["Authorization"] == f"Bearer {KEY}" and self.path == "/api/inventory"
         data = {"success": True, "message": "", "data": {"workers": self.server.workers}}
         content = json.dumps(data).encode() if allowed else b"{}"
+        tag = f'W/"{len(content)}"'
+        if self.headers["If-None-Match"] == tag:
+            self.server.unchanged += 1
+            self.send_response(304)
+            self.end_headers()
+            return
         self.send_response(200 if allowed else 401)
+        self.send_header("ETag", tag)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -237,6 +245,27 @@ def test_the_cache_answers_instead_of_the_source(api: Server, controller: Contro
     controller.options.update(cache)  # type: ignore[arg-type]
     assert hosts(controller.list(), "workers") == hosts(controller.list(), "workers") == ["worker1"]
     assert api.asked == 1
+
+
+def test_a_refresh_takes_what_is_cached_when_the_source_says_that_it_is_still_true(
+    api: Server, controller: Controller, tmp_path: Path
+) -> None:
+    api.workers = [worker("worker1")]
+    cache = {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(tmp_path / "cache")}
+    controller.options.update(cache)  # type: ignore[arg-type]
+    playbook = tmp_path / "refresh.yml"
+    playbook.write_text(
+        "- hosts: workers\n  gather_facts: false\n  connection: local\n  tasks:\n"
+        "    - ansible.builtin.meta: refresh_inventory\n"
+        "    - ansible.builtin.debug: {msg: \"{{ groups['workers'] }}\"}\n"
+    )
+    first = controller.run("ansible-playbook", str(playbook))
+    assert (first.returncode, api.asked, api.unchanged) == (0, 2, 1)
+    assert "worker1" in first.stdout
+    api.workers = [worker("worker1"), worker("worker22")]
+    second = controller.run("ansible-playbook", str(playbook))
+    assert (second.returncode, api.asked, api.unchanged) == (0, 3, 1)
+    assert "worker22" in second.stdout
 
 
 def test_the_database_gives_the_same_workers_as_the_api(controller: Controller, tmp_path: Path) -> None:
