@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from control_api.dashboard.words import AGES, ago
-from tests.control_api.cli.test_serve import Service
+from tests.control_api.processes import Service
 
 FLAGS = [
     "--headless",
