@@ -13,7 +13,12 @@ from control_api.events.http import EventStream
 from control_api.http import BearerToken, Viewer, Wired, caller_of
 
 LARGEST = 2**63 - 1
-router = APIRouter(prefix="/api", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
+# A model alone would be documented as the media type of the stream.
+REFUSED = {
+    "description": "Why not, in the envelope.",
+    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{Failure.__name__}"}}},
+}
+router = APIRouter(prefix="/api")
 Position = Annotated[int | None, Query(ge=0, le=LARGEST, description="Begin behind this event.")]
 STREAM = """: still here
 id: 41
@@ -39,7 +44,9 @@ def reachable(service: Wired) -> None:
         200: {
             "description": "Server-sent events; the stream does not end by itself.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
-        }
+        },
+        "4XX": REFUSED,
+        "5XX": REFUSED,
     },
 )
 async def events(

@@ -67,7 +67,11 @@ def test_the_process_table_shows_this_process() -> None:
 
 
 def test_a_killed_process_has_ended_and_killing_it_again_does_no_harm() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    child.stdout.readline()  # it has begun
     listed = [one for one in processes.table() if one.pid == child.pid]
     assert len(listed) == 1
     processes.kill(listed)

@@ -102,7 +102,8 @@ def work(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     done: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        done.append(statement)
+        if "FROM transitions" not in statement:  # the stream of events reads them whenever it likes
+            done.append(statement)
 
     def compare(left: bytes, right: bytes) -> bool:
         done.append(f"compare {len(left)} and {len(right)} bytes")
