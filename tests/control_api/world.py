@@ -126,4 +126,5 @@ async def running_api(
         yield Api(client, service, clock)
     await service.events.close()
     await app.close()
+    service.monitor.stop()  # a test that let it look has made it the leader, with a connection of its own
     service.database.close()
