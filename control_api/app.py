@@ -10,8 +10,8 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
-from control_api import http, redis_link
-from control_api.attempts import Attempts
+from control_api import http, middleware, redis_link
+from control_api.attempts import Attempts, Counters, LoginAttempts
 from control_api.cluster.kubernetes import Cluster, Kubernetes
 from control_api.cluster.watching import NodeWatch
 from control_api.dashboard import live_routes, login_routes
@@ -20,13 +20,19 @@ from control_api.dashboard.live import Streams
 from control_api.dashboard.sums import Sums
 from control_api.db import Database, utc_now
 from control_api.degraded import Degraded
+from control_api.docs_routes import router as docs_router
 from control_api.enrolment.admission import Bootstrap
 from control_api.enrolment.routes import router as enrolment_router
+from control_api.events.audit_routes import router as audit_router
 from control_api.events.hub import Events
+from control_api.events.keeping import AuditKeeping
 from control_api.events.routes import router as events_router
 from control_api.identity import accounts
+from control_api.identity.key_routes import router as key_router
+from control_api.identity.logins import Logins
 from control_api.identity.routes import router as identity_router
 from control_api.identity.tokens import Tokens
+from control_api.identity.user_routes import router as user_router
 from control_api.probe_routes import router as probe_router
 from control_api.service import Service
 from control_api.settings import Settings
@@ -40,7 +46,9 @@ from control_api.workers.operator_routes import router as operator_router
 from control_api.workers.registry import Doors
 from control_api.workers.routes import router as workers_router
 
+LOGINS = 30  # a minute and address
 FAILED_LOGINS = 10  # a minute and address
+FAILED_LOGINS_OF_A_NAME = 100  # an hour and username, from addresses that the user never came from
 FAILED_ENROLMENTS = 30  # more: a whole site may sit behind one address
 
 
@@ -72,16 +80,21 @@ def create_app(
     api = FastAPI(
         title="Muster",
         summary="The roll-call of the workers",
-        docs_url="/api/docs",
+        docs_url=None,  # FastAPI's page loads scripts from elsewhere; see docs_routes
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=lifespan,
     )
     api.state.service = service
-    api.add_middleware(http.BodyLimit)
-    api.add_middleware(http.RequestId)
+    api.add_middleware(middleware.BodyLimit)
+    api.add_middleware(middleware.SecurityHeaders)
+    api.add_middleware(middleware.AccessLog)
+    api.add_middleware(middleware.RequestId)
     http.install(api)
     api.include_router(identity_router)
+    api.include_router(user_router)
+    api.include_router(key_router)
+    api.include_router(audit_router)
     api.include_router(enrolment_router)
     api.include_router(entry_router)
     api.include_router(workers_router)
@@ -91,6 +104,7 @@ def create_app(
     api.include_router(dashboard.router)
     api.include_router(live_routes.router)
     api.include_router(dashboard.assets)
+    api.include_router(docs_router)
     api.include_router(probe_router)
     beats = Heartbeats(
         api,
@@ -113,6 +127,9 @@ def wire_up(
 ) -> Service:
     """Return the parts, wired and at rest. Raises BadSettings."""
     database = Database(settings.database_url.get_secret_value())
+    degraded = Degraded()
+    redis = redis_link.connect(settings.redis_url.get_secret_value() if settings.redis_url else None)
+    counters = Counters(redis, degraded)
     secrets = [settings.worker_auth_secret, settings.worker_auth_secret_old]
     caution = Caution(
         tick=timedelta(seconds=settings.tick_seconds), interval=timedelta(seconds=settings.heartbeat_seconds)
@@ -124,19 +141,26 @@ def wire_up(
         settings=settings,
         database=database,
         clock=clock,
-        degraded=Degraded(),
-        redis=redis_link.connect(settings.redis_url.get_secret_value() if settings.redis_url else None),
+        degraded=degraded,
+        redis=redis,
         doors=Doors(
             Bootstrap(settings.worker_registration_token.get_secret_value()),
             Credentials([secret.get_secret_value() for secret in secrets if secret]),
         ),
-        access_tokens=Tokens("access", settings.jwt_secret.get_secret_value(), settings.jwt_expires_in),
-        refresh_tokens=Tokens(
-            "refresh", settings.jwt_refresh_secret.get_secret_value(), settings.jwt_refresh_expires_in
+        logins=Logins(
+            Tokens("access", settings.jwt_secret.get_secret_value(), settings.jwt_expires_in),
+            Tokens(
+                "refresh", settings.jwt_refresh_secret.get_secret_value(), settings.jwt_refresh_expires_in
+            ),
         ),
-        logins=Attempts("login", FAILED_LOGINS),
-        enrolments=Attempts("enrolment", FAILED_ENROLMENTS),
+        counters=counters,
+        login_attempts=LoginAttempts(
+            counters, attempts=LOGINS, failures=FAILED_LOGINS, failures_of_a_name=FAILED_LOGINS_OF_A_NAME
+        ),
+        refusals=Counters(None, degraded),
+        enrolments=Attempts("enrolment", FAILED_ENROLMENTS, counters),
         monitor=Monitor(database, rules=settings.rules, caution=caution, clock=clock, alive=alive),
+        audit_keeping=AuditKeeping(database, settings.audit_retention, clock),
         cluster=cluster or (Kubernetes(settings.kubeconfig) if settings.kubeconfig else None),
         streams=Streams(),
         sums=Sums(),
@@ -150,11 +174,13 @@ def _begin(service: Service) -> None:
             session, settings.admin_username, settings.admin_password.get_secret_value(), service.clock()
         )
     service.monitor.start()
+    service.audit_keeping.start()
 
 
 def _end(service: Service, nodes: NodeWatch | None) -> None:
     if nodes is not None:
         nodes.stop()
+    service.audit_keeping.stop()
     service.monitor.stop()
     if service.cluster is not None:
         service.cluster.close()

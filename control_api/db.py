@@ -408,7 +408,12 @@ def _is_fault_of_ours(exc: Exception) -> bool:
 
 def _postgresql_engine(url: URL) -> Engine:
     engine = create_engine(
-        url, pool_size=10, max_overflow=10, pool_timeout=3, connect_args=postgres_link.ARGUMENTS
+        url,
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=3,
+        connect_args=postgres_link.ARGUMENTS,
     )
 
     @event.listens_for(engine, "do_connect")
@@ -426,7 +431,7 @@ def _postgresql_engine(url: URL) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 15})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 15})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

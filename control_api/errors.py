@@ -20,14 +20,20 @@ MusterError
 ├── TooManyStreams
 ├── InvalidRequest
 ├── BodyTooLarge
-├── WorkerNotFound
-├── EnrolmentTokenNotFound
+├── NotFound
+│   ├── WorkerNotFound
+│   ├── EnrolmentTokenNotFound
+│   ├── UserNotFound
+│   └── ApiKeyNotFound
 ├── WorkerRemoved
 └── Conflict
     ├── HostnameTaken
     ├── NameTaken
     ├── MachineIdTaken
     ├── EnrolmentTokenNameTaken
+    ├── UsernameTaken
+    ├── KeyNameTaken
+    ├── LastAdmin
     └── HeartbeatOutOfOrder
 """
 
@@ -111,7 +117,12 @@ class TooManyStreams(MusterError):
 
 
 class TooManyAttempts(MusterError):
-    """Too many failed attempts from your address; wait a minute."""
+    """Too many attempts; wait as long as Retry-After says."""
+
+    def __init__(self, message: str = "", *, retry_after: int = 60) -> None:
+        """Take the seconds after which it is worth to try again."""
+        super().__init__(message or f"Too many attempts; try again in {retry_after} s.")
+        self.retry_after = retry_after
 
 
 class InvalidRequest(MusterError):
@@ -122,11 +133,23 @@ class BodyTooLarge(MusterError):
     """The body of the request is larger than 64 KiB."""
 
 
-class WorkerNotFound(MusterError):
+class NotFound(MusterError):
+    """There is no such thing."""
+
+
+class UserNotFound(NotFound):
+    """There is no user with this id."""
+
+
+class ApiKeyNotFound(NotFound):
+    """There is no valid API key with this id."""
+
+
+class WorkerNotFound(NotFound):
     """There is no worker with this id."""
 
 
-class EnrolmentTokenNotFound(MusterError):
+class EnrolmentTokenNotFound(NotFound):
     """There is no enrolment token with this id."""
 
 
@@ -152,6 +175,18 @@ class MachineIdTaken(Conflict):
 
 class EnrolmentTokenNameTaken(Conflict):
     """Another enrolment token has this name; choose another one, or revoke the other."""
+
+
+class UsernameTaken(Conflict):
+    """There is a user of this name already."""
+
+
+class KeyNameTaken(Conflict):
+    """There is a valid API key of this name already."""
+
+
+class LastAdmin(Conflict):
+    """This is the last administrator who can log in; make another one first."""
 
 
 class HeartbeatOutOfOrder(Conflict):

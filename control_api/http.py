@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import json
 import re
-import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -18,17 +16,16 @@ from fastapi.responses import Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import compile_path
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_api import errors
 from control_api.envelope import ErrorBody, ErrorDetail, Failure, Success
-from control_api.identity.roles import Role
-from control_api.identity.tokens import Caller
+from control_api.events.audit import ANONYMOUS
+from control_api.identity import gate
+from control_api.identity.callers import Caller
+from control_api.identity.roles import Role, Scope
 from control_api.service import Service
 
-MAX_BODY = 64 * 1024
-RETRY_SECONDS = "5"
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+RETRY_SECONDS = 5
 Payload = TypeVar("Payload")
 log = structlog.get_logger()
 
@@ -36,8 +33,7 @@ log = structlog.get_logger()
 STATUS: Sequence[tuple[type[errors.MusterError], int]] = (
     (errors.Unauthorized, 401),
     (errors.Forbidden, 403),
-    (errors.WorkerNotFound, 404),
-    (errors.EnrolmentTokenNotFound, 404),
+    (errors.NotFound, 404),
     (errors.Conflict, 409),
     (errors.WorkerRemoved, 410),
     (errors.BodyTooLarge, 413),
@@ -68,7 +64,7 @@ def failure(exc: errors.MusterError) -> tuple[int, bytes, list[tuple[bytes, byte
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if status in {429, 503}:
-        headers.append((b"retry-after", RETRY_SECONDS.encode() if status == 503 else b"60"))
+        headers.append((b"retry-after", str(getattr(exc, "retry_after", RETRY_SECONDS)).encode()))
     return status, _failure_body(code(type(exc)), str(exc), exc.details), headers
 
 
@@ -145,41 +141,56 @@ def token_of(bearer: Bearer) -> str | None:
 BearerToken = Annotated[str | None, Depends(token_of)]
 
 
-def caller_of(token: BearerToken, service: Wired, now: Now) -> Caller:
+def caller_of(request: Request, token: BearerToken, service: Wired, now: Now, peer: Peer) -> Caller:
     """Return who asks. Raises Unauthorized."""
-    if token is None:
-        raise errors.Unauthorized
-    return service.access_tokens.check(token, now)
+    try:
+        caller = gate.identify(service, token, now)
+    except errors.Unauthorized:
+        _note_refusal(request, service, ANONYMOUS, peer, now)
+        raise
+    request.state.actor = caller.actor
+    return caller
 
 
 Someone = Annotated[Caller, Depends(caller_of)]
 
 
-def at_least(role: Role) -> Callable[[Caller], Caller]:
-    """Return a dependency that lets in this role and those above; it raises Unauthorized or Forbidden."""
+def allowed(role: Role, *scopes: Scope, person: bool = False) -> Callable[..., Caller]:
+    """Return a dependency that lets in this role and those above, and API keys with one of these scopes.
 
-    def check(caller: Someone) -> Caller:
-        if not caller.role.covers(role):
+    person: whether it must be a user who logged in. The dependency raises Unauthorized or Forbidden.
+    """
+
+    def check(request: Request, caller: Someone, service: Wired, now: Now, peer: Peer) -> Caller:
+        if not caller.may(role, *scopes) or (person and caller.user_id is None):
+            _note_refusal(request, service, caller.actor, peer, now)
             raise errors.Forbidden
         return caller
 
     return check
 
 
-Viewer = Annotated[Caller, Depends(at_least(Role.VIEWER))]
-Operator = Annotated[Caller, Depends(at_least(Role.OPERATOR))]
-Admin = Annotated[Caller, Depends(at_least(Role.ADMIN))]
+def operator_of(
+    request: Request, token: str | None, service: Service, now: datetime, peer: str | None
+) -> Caller:
+    """Return the operator who asks where others may too. Raises Unauthorized, Forbidden."""
+    caller = caller_of(request, token, service, now, peer)
+    return allowed(Role.OPERATOR)(request, caller, service, now, peer)
 
 
-def inventory_reader(token: BearerToken, service: Wired, now: Now) -> None:
-    """Let in the inventory's API key, and every viewer. Raises Unauthorized."""
-    key = service.settings.inventory_key
-    given = (token or "").encode("utf-8", "surrogatepass")
-    if key is None or not hmac.compare_digest(given, key.get_secret_value().encode()):
-        caller_of(token, service, now)
+Viewer = Annotated[Caller, Depends(allowed(Role.VIEWER))]
+Operator = Annotated[Caller, Depends(allowed(Role.OPERATOR))]
+Admin = Annotated[Caller, Depends(allowed(Role.ADMIN))]
+Person = Annotated[Caller, Depends(allowed(Role.VIEWER, person=True))]
+AdminPerson = Annotated[Caller, Depends(allowed(Role.ADMIN, person=True))]
+Auditor = Annotated[Caller, Depends(allowed(Role.ADMIN, Scope.AUDIT))]
+Enroller = Annotated[Caller, Depends(allowed(Role.ADMIN, Scope.ENROLMENT))]
+InventoryReader = Depends(allowed(Role.VIEWER, Scope.INVENTORY))
 
 
-InventoryReader = Depends(inventory_reader)
+def _note_refusal(request: Request, service: Service, actor: str, peer: str | None, now: datetime) -> None:
+    subject = f"{request.method} {request.url.path}"
+    gate.note_refusal(service, actor=actor, action="access", subject=subject, peer=peer, now=now)
 
 
 # ---- every answer
@@ -192,52 +203,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StarletteHTTPException, _plain)
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(Exception, _unexpected)
-
-
-class RequestId:
-    """Gives every request an id, which the answer and every line of the log about it carry."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap the application."""
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given if REQUEST_ID.match(given) else uuid.uuid4().hex.encode()
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-            await send(message)
-
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
-            await self.app(scope, receive, send_with_id)
-
-
-class BodyLimit:
-    """Refuses a larger body as soon as it shows, in the envelope, which FastAPI's own limit does not know."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap the application."""
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        size = 0
-
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > MAX_BODY:
-                raise StarletteHTTPException(413)  # any other class becomes a 400 on its way
-            return message
-
-        await self.app(scope, counted if scope["type"] == "http" else receive, send)
 
 
 def _known(_request: Request, exc: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -11,6 +12,11 @@ import structlog
 
 SECRET = ("token", "secret", "password", "authorization", "credential", "cookie")
 HARMLESS = ("token_id",)
+# A JWT, an API key, an enrolment token, a worker's credential, what follows Bearer, the user and password of a URL.
+SHAPE = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]*\.[\w-]*|muster_[\w-]{16,}|met_[0-9a-f]{32}_\w+|[0-9a-f-]{36}\.[0-9]+\.[\w-]+"
+    r"|(?<=[Bb]earer )[^\s'\"]+|(?<=://)[^/\s@:]*:[^/\s@]+(?=@)"
+)
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -18,6 +24,14 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     for name in event:
         if name not in HARMLESS and any(word in name.lower() for word in SECRET):
             event[name] = "[redacted]"
+    return event
+
+
+def scrub(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Black out what looks like a secret wherever it stands, also in an exception's text."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = SHAPE.sub("[redacted]", value)
     return event
 
 
@@ -35,8 +49,9 @@ def configure() -> None:
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         ]  # no local variables
         if terminal
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        else [structlog.processors.JSONRenderer(default=str)]
     )
+    last = [structlog.processors.format_exc_info, scrub, *last]
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

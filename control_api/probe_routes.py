@@ -43,6 +43,7 @@ def readyz(response: Response, service: Wired) -> Readiness:
         database = True
     except DatabaseUnavailable:
         database = False
+    service.counters.probe()
     monitor = service.monitor.is_alive
     ready = database and monitor
     response.status_code = 200 if ready else 503

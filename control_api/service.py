@@ -8,14 +8,15 @@ from datetime import datetime
 
 import redis
 
-from control_api.attempts import Attempts
+from control_api.attempts import Attempts, Counters, LoginAttempts
 from control_api.cluster.kubernetes import Cluster
 from control_api.dashboard.live import Streams
 from control_api.dashboard.sums import Sums
 from control_api.db import Database
 from control_api.degraded import Degraded
 from control_api.events.hub import Events
-from control_api.identity.tokens import Tokens
+from control_api.events.keeping import AuditKeeping
+from control_api.identity.logins import Logins
 from control_api.settings import Settings
 from control_api.workers.monitor import Monitor
 from control_api.workers.registry import Doors
@@ -31,11 +32,13 @@ class Service:
     degraded: Degraded
     redis: redis.Redis | None
     doors: Doors
-    access_tokens: Tokens
-    refresh_tokens: Tokens
-    logins: Attempts
+    logins: Logins
+    counters: Counters
+    login_attempts: LoginAttempts
+    refusals: Counters
     enrolments: Attempts
     monitor: Monitor
+    audit_keeping: AuditKeeping
     events: Events
     cluster: Cluster | None
     streams: Streams

@@ -118,6 +118,10 @@ class Settings(DatabaseSettings):
         None, validation_alias="MUSTER_INVENTORY_KEY"
     )
 
+    audit_retention: Annotated[
+        timedelta, BeforeValidator(duration), Field(ge=timedelta(days=1), le=timedelta(days=3650))
+    ] = Field(timedelta(days=365), validation_alias="MUSTER_AUDIT_RETENTION")
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.rules.join_grace < self.rules.timeout:

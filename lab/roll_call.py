@@ -6,6 +6,7 @@ import ssl as tls
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpx2
@@ -31,10 +32,14 @@ class Api:
 
     def workers(self) -> list[Row]:
         """The rows of the worker table, by name. Raises httpx2.HTTPError."""
-        login = self._data("POST", "/api/auth/login", json={"username": ADMIN, "password": self.password})
-        bearer = {"Authorization": f"Bearer {login['accessToken']}"}
-        rows = self._data("GET", "/api/workers", headers=bearer)["workers"]
+        rows = self._data("GET", "/api/workers", headers=self._bearer)["workers"]
         return sorted(rows, key=lambda row: str(row["name"]))
+
+    @cached_property
+    def _bearer(self) -> dict[str, str]:
+        """Logged in once: logins are limited, and this asks every second."""
+        login = self._data("POST", "/api/auth/login", json={"username": ADMIN, "password": self.password})
+        return {"Authorization": f"Bearer {login['accessToken']}"}
 
     def _data(self, method: str, path: str, **options: Any) -> Row:
         answer = self.client.request(method, self.url + path, **options)

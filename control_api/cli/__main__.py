@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from control_api.cli import db, enrolment_tokens, serve, workers
+from control_api.cli import api_keys, db, enrolment_tokens, serve, users, workers
 from control_api.errors import MusterError
 
 EXTRAS = {
@@ -27,6 +27,8 @@ def build() -> typer.Typer:
     app.command()(serve.serve)
     app.add_typer(db.app, name="db")
     app.add_typer(workers.app, name="workers")
+    app.add_typer(users.app, name="users")
+    app.add_typer(api_keys.app, name="api-keys")
     app.add_typer(enrolment_tokens.app, name="enrolment-tokens")
     if importlib.util.find_spec("lab") and importlib.util.find_spec("lab.cli"):
         app.add_typer(importlib.import_module("lab.cli").app, name="lab")

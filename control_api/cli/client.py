@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -26,13 +27,17 @@ class Client:
         self._http = httpx2.Client(base_url=url, timeout=15, verify=verify)
         self._token = token
         self._login = (username, password)
+        self._logged_in = False
 
     def __enter__(self) -> Client:
         """Use it in a with statement."""
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Close the connections."""
+        """Log out, if this client logged in, and close the connections."""
+        if self._logged_in:
+            with suppress(ApiRefused):
+                self._call("POST", "/api/auth/logout")
         self._http.close()
 
     def workers(self, **query: Any) -> list[dict[str, Any]]:
@@ -99,6 +104,39 @@ class Client:
         """Revoke an enrolment token and return it."""
         return dict(self._call("DELETE", f"/api/enrolment-tokens/{token_id}"))
 
+    def users(self) -> list[dict[str, Any]]:
+        """Return every user, by name."""
+        return list(self._call("GET", "/api/users")["users"])
+
+    def create_user(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Add a user and return it."""
+        return dict(self._call("POST", "/api/users", json=wanted))
+
+    def change_user(self, user_id: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Change a user and return it."""
+        return dict(self._call("PATCH", f"/api/users/{user_id}", json=wanted))
+
+    def remove_user(self, user_id: str) -> dict[str, Any]:
+        """Remove a user and return what it was."""
+        return dict(self._call("DELETE", f"/api/users/{user_id}"))
+
+    def change_password(self, current: str, new: str) -> None:
+        """Change the password of whoever is logged in; this login goes on."""
+        change = {"currentPassword": current, "newPassword": new}
+        self._token = self._call("POST", "/api/auth/password", json=change)["accessToken"]
+
+    def api_keys(self) -> list[dict[str, Any]]:
+        """Return every API key, the newest first."""
+        return list(self._call("GET", "/api/api-keys")["apiKeys"])
+
+    def create_api_key(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Make an API key and return it, with what authenticates as `key`."""
+        return dict(self._call("POST", "/api/api-keys", json=wanted))
+
+    def revoke_api_key(self, key_id: str) -> dict[str, Any]:
+        """Revoke an API key and return it."""
+        return dict(self._call("DELETE", f"/api/api-keys/{key_id}"))
+
     def _call(self, method: str, path: str, **options: Any) -> Any:
         return self._ask(method, path, headers=self._authorization(), **options)
 
@@ -110,6 +148,7 @@ class Client:
                 raise ApiRefused(msg)
             login = {"username": username, "password": password}
             self._token = self._ask("POST", "/api/auth/login", json=login)["accessToken"]
+            self._logged_in = True
         return {"Authorization": f"Bearer {self._token}"}
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:

@@ -17,8 +17,8 @@ from control_api.dashboard import query, session
 from control_api.dashboard.render import render
 from control_api.dashboard.session import Visit
 from control_api.http import Now, Peer, Wired
+from control_api.identity.callers import Caller
 from control_api.identity.roles import Role
-from control_api.identity.tokens import Caller
 from control_api.workers.wire import ListQuery
 
 HEADERS = {
@@ -103,7 +103,7 @@ Visiting = Annotated[Caller, Depends(caller_of)]
 
 def operator_of(caller: Visiting) -> Caller:
     """Return who is logged in, an operator or above. Raises Unauthorized, Forbidden."""
-    if not caller.role.covers(Role.OPERATOR):
+    if not caller.may(Role.OPERATOR):
         raise errors.Forbidden
     return caller
 

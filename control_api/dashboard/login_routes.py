@@ -44,8 +44,9 @@ def log_in(form: Form, visit: Visitor, service: Wired, now: Now, peer: Peer) -> 
 
 
 @router.post("/logout", dependencies=[OurPage])
-def log_out(visit: Visitor) -> Response:
+def log_out(visit: Visitor, service: Wired, now: Now) -> Response:
     """End the session."""
+    session.end(service, visit, now=now)
     response = see("/login")
     response.headers["Set-Cookie"] = session.cookie("", timedelta(0), is_secure=visit.is_secure)
     return response

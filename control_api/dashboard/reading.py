@@ -11,8 +11,8 @@ from control_api.dashboard.fleet_view import Fleet
 from control_api.dashboard.view import Doubts
 from control_api.dashboard.worker_view import Worker
 from control_api.errors import WorkerNotFound
+from control_api.identity.callers import Caller
 from control_api.identity.roles import Role
-from control_api.identity.tokens import Caller
 from control_api.service import Service
 from control_api.workers import list_store, listing, store, wire
 from control_api.workers.lifecycle import Moment
@@ -52,7 +52,7 @@ def worker(session: Session, service: Service, worker_id: UUID, caller: Caller, 
     history = [wire.transition_view(one) for one in store.transitions(session, worker_id, HISTORY)]
     seen = wire.view(found, at)
     return worker_view.worker(
-        seen, history, _doubts(service, watch, at), at, may_operate=caller.role.covers(Role.OPERATOR)
+        seen, history, _doubts(service, watch, at), at, may_operate=caller.may(Role.OPERATOR)
     )
 
 

@@ -15,7 +15,7 @@ from control_api.dashboard.http import Asked, Form, Operating, OurPage, Visiting
 from control_api.dashboard.render import ASSETS, render
 from control_api.dashboard.words import when
 from control_api.http import Now, Peer, Wired
-from control_api.identity.tokens import Caller
+from control_api.identity.callers import Caller
 from control_api.workers import operations, store
 from control_api.workers.operator_wire import Rest
 

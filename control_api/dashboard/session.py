@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -17,8 +18,8 @@ from pydantic import ValidationError
 
 from control_api.dashboard.query import PATH
 from control_api.errors import InvalidLogin, NotPrivate, Unauthorized
-from control_api.identity import accounts
-from control_api.identity.tokens import Caller
+from control_api.identity import gate
+from control_api.identity.callers import Caller
 from control_api.identity.wire import Login
 from control_api.service import Service
 
@@ -69,23 +70,26 @@ def begin(
     """Log in and return the session's token with its life. Raises NotPrivate, InvalidLogin, TooManyAttempts."""
     if not visit.is_private:
         raise NotPrivate
-    service.logins.check(peer)
     try:
         given = Login.model_validate({name: form.get(name) for name in ("username", "password")})
-        with service.database.reading() as session:
-            found = accounts.log_in(session, given.username, given.password.get_secret_value())
-    except (ValidationError, InvalidLogin):
-        service.logins.failed(peer)
+    except ValidationError:
         raise InvalidLogin from None
-    return service.access_tokens.issue(found, now), service.access_tokens.lifetime
+    password = given.password.get_secret_value()
+    _, pair = gate.log_in(service, given.username, password, peer=peer, now=now)
+    return pair.access, timedelta(seconds=pair.expires_in)
+
+
+def end(service: Service, visit: Visit, *, now: datetime) -> None:
+    """Log out: the session's token is no longer good, wherever a copy of it may be."""
+    with suppress(Unauthorized):
+        gate.log_out(service, gate.identify(service, visit.token, now), peer=visit.peer, now=now)
 
 
 def caller(session: Session, service: Service, visit: Visit, now: datetime) -> Caller:
     """Return who is logged in. Raises Unauthorized."""
     if visit.token is None:
         raise Unauthorized
-    claimed = service.access_tokens.check(visit.token, now)
-    return accounts.current(session, claimed.user_id)
+    return service.logins.caller(session, visit.token, now)
 
 
 def cookie_name(is_secure: bool) -> str:

@@ -11,7 +11,7 @@ from control_api.enrolment import issuing, store, wire
 from control_api.envelope import Success
 from control_api.errors import EnrolmentTokenNameTaken, EnrolmentTokenNotFound
 from control_api.events import audit
-from control_api.http import Admin, Now, Peer, Wired, answers, success
+from control_api.http import Enroller, Now, Peer, Wired, answers, success
 
 MAX_PAGE = 500
 LARGEST = 2**31 - 1
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/enrolment-tokens", tags=["enrolment"])
 
 @router.post("", status_code=201, responses=answers(EnrolmentTokenNameTaken))
 def create(
-    wanted: wire.NewEnrolmentToken, caller: Admin, service: Wired, now: Now, peer: Peer
+    wanted: wire.NewEnrolmentToken, caller: Enroller, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.CreatedEnrolmentToken]:
     """Make an enrolment token; the answer is the only place where its secret is ever shown."""
     with service.database.transaction() as session:
@@ -41,7 +41,7 @@ def create(
 
 @router.get("", responses=answers())
 def listed(
-    _admin: Admin,
+    _admin: Enroller,
     service: Wired,
     now: Now,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
@@ -56,7 +56,7 @@ def listed(
 
 
 @router.get("/{token_id}", responses=answers(EnrolmentTokenNotFound))
-def one(token_id: UUID, _admin: Admin, service: Wired, now: Now) -> Success[wire.EnrolmentTokenView]:
+def one(token_id: UUID, _admin: Enroller, service: Wired, now: Now) -> Success[wire.EnrolmentTokenView]:
     """Show one enrolment token."""
     with service.database.reading() as session:
         return success("Enrolment token found", wire.view(issuing.get(session, token_id), now))
@@ -64,7 +64,7 @@ def one(token_id: UUID, _admin: Admin, service: Wired, now: Now) -> Success[wire
 
 @router.delete("/{token_id}", responses=answers(EnrolmentTokenNotFound))
 def revoke(
-    token_id: UUID, caller: Admin, service: Wired, now: Now, peer: Peer
+    token_id: UUID, caller: Enroller, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.EnrolmentTokenView]:
     """Revoke an enrolment token: it lets in nobody any more; the workers that it has let in stay."""
     with service.database.transaction() as session:

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Header, Query
 from control_api.envelope import Failure
 from control_api.events.event_store import Kind
 from control_api.events.http import EventStream
-from control_api.http import BearerToken, Viewer, Wired, caller_of
+from control_api.http import BearerToken, Viewer, Wired
+from control_api.identity import gate
 
 LARGEST = 2**63 - 1
 # A model alone would be documented as the media type of the stream.
@@ -68,5 +69,5 @@ async def events(
         after=after if last_event_id is None else last_event_id,
         worker=worker,
         kinds=kind,
-        admit=lambda: caller_of(token, service, service.clock()),
+        admit=lambda: gate.identify(service, token, service.clock()),
     )

@@ -1,4 +1,4 @@
-"""The roles: each may do what the one before it may."""
+"""The roles of people, each of which may do what the one before it may, and the scopes of API keys."""
 
 from __future__ import annotations
 
@@ -16,3 +16,20 @@ class Role(StrEnum):
         """Say whether this role may do what `needed` may."""
         ranks = list(Role)
         return ranks.index(self) >= ranks.index(needed)
+
+
+class Scope(StrEnum):
+    """What an API key may do: all that a role may, or one thing and nothing else."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    INVENTORY = "inventory"
+    ENROLMENT = "enrolment"
+    AUDIT = "audit"
+
+
+def role_of(scopes: frozenset[Scope]) -> Role | None:
+    """Return the highest role among the scopes."""
+    held = [role for role in Role if role.value in scopes]
+    return held[-1] if held else None

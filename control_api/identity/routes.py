@@ -1,57 +1,59 @@
-"""Logging in over HTTP."""
+"""Logging in and out over HTTP, and one's own password."""
 
 from __future__ import annotations
 
-import structlog
 from fastapi import APIRouter
 
 from control_api.envelope import Failure, Success
-from control_api.errors import InvalidLogin
-from control_api.http import Now, Peer, Someone, Wired, success
-from control_api.identity import accounts, wire
-from control_api.identity.tokens import Caller
-from control_api.service import Service
+from control_api.http import Now, Peer, Person, Someone, Wired, success
+from control_api.identity import gate, wire
+from control_api.identity.logins import Pair
 
-log = structlog.get_logger()
-router = APIRouter(prefix="/api/auth", responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
+router = APIRouter(
+    prefix="/api/auth", tags=["access"], responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}}
+)
 
 
 @router.post("/login")
 def login(request: wire.Login, service: Wired, now: Now, peer: Peer) -> Success[wire.LoggedIn]:
     """Exchange a username and a password for tokens."""
-    service.logins.check(peer)
-    try:
-        with service.database.reading() as session:
-            caller = accounts.log_in(session, request.username, request.password.get_secret_value())
-    except InvalidLogin:
-        service.logins.failed(peer)
-        log.warning("login refused", username=request.username, peer=peer)
-        raise
-    log.info("login", username=caller.username, peer=peer)
-    return success("Logged in", _tokens(service, caller, now))
+    password = request.password.get_secret_value()
+    _, pair = gate.log_in(service, request.username, password, peer=peer, now=now)
+    return success("Logged in", _shown(pair))
 
 
 @router.post("/refresh")
-def refresh(request: wire.Refresh, service: Wired, now: Now) -> Success[wire.LoggedIn]:
-    """Exchange a refresh token for new tokens, with the role that the user has now."""
-    holder = service.refresh_tokens.check(request.refresh_token.get_secret_value(), now)
-    with service.database.reading() as session:
-        caller = accounts.current(session, holder.user_id)
-    return success("Tokens renewed", _tokens(service, caller, now))
+def refresh(request: wire.Refresh, service: Wired, now: Now, peer: Peer) -> Success[wire.LoggedIn]:
+    """Exchange a refresh token for new tokens. It is used once: who sends it again ends the whole login."""
+    pair = gate.renew(service, request.refresh_token.get_secret_value(), peer=peer, now=now)
+    return success("Tokens renewed", _shown(pair))
+
+
+@router.post("/logout")
+def logout(caller: Person, service: Wired, now: Now, peer: Peer) -> Success[wire.LoggedOut]:
+    """End this login: its access tokens and its refresh token are no longer good, at once."""
+    gate.log_out(service, caller, peer=peer, now=now)
+    return success("Logged out", wire.LoggedOut())
+
+
+@router.post("/password")
+def change_password(
+    request: wire.PasswordChange, caller: Person, service: Wired, now: Now, peer: Peer
+) -> Success[wire.LoggedIn]:
+    """Change one's own password; every login of oneself ends, and the tokens of a new one are returned."""
+    current, new = request.current_password.get_secret_value(), request.new_password.get_secret_value()
+    pair = gate.change_password(service, caller, current, new, peer=peer, now=now)
+    return success("Password changed", _shown(pair))
 
 
 @router.get("/me")
-def me(caller: Someone, service: Wired) -> Success[wire.Me]:
-    """Show who is logged in."""
-    with service.database.reading() as session:
-        now_known = accounts.current(session, caller.user_id)
-    shown = wire.Me(id=now_known.user_id, username=now_known.username, role=now_known.role)
+def me(caller: Someone) -> Success[wire.Me]:
+    """Show who asks."""
+    shown = wire.Me(
+        id=caller.user_id, username=caller.username, role=caller.role, scopes=sorted(caller.scopes)
+    )
     return success("That is you", shown)
 
 
-def _tokens(service: Service, caller: Caller, now: Now) -> wire.LoggedIn:
-    return wire.LoggedIn(
-        access_token=service.access_tokens.issue(caller, now),
-        refresh_token=service.refresh_tokens.issue(caller, now),
-        expires_in=int(service.access_tokens.lifetime.total_seconds()),
-    )
+def _shown(pair: Pair) -> wire.LoggedIn:
+    return wire.LoggedIn(access_token=pair.access, refresh_token=pair.refresh, expires_in=pair.expires_in)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import jwt
 
 from control_api.errors import Unauthorized
-from control_api.identity.roles import Role
 
 ALGORITHM = "HS256"
 
 
-class Caller(NamedTuple):
-    """Who asks."""
+class Claims(NamedTuple):
+    """What a token says. Whether its login still stands, only the database knows."""
 
     user_id: UUID
-    username: str
-    role: Role
-
-    @property
-    def actor(self) -> str:
-        """The caller's name in the audit log and in transitions."""
-        return f"user:{self.username}"
+    login_id: UUID
+    token_id: UUID
 
 
 class Tokens:
@@ -36,32 +30,31 @@ class Tokens:
         self._secret = secret
         self.lifetime = lifetime
 
-    def issue(self, caller: Caller, now: datetime) -> str:
-        """Return a token for the caller."""
-        claims = {
-            "sub": str(caller.user_id),
-            "name": caller.username,
-            "role": caller.role.value,
+    def issue(self, claims: Claims, now: datetime) -> str:
+        """Return a token that says this."""
+        said = {
+            "sub": str(claims.user_id),
+            "sid": str(claims.login_id),
+            "jti": str(claims.token_id),
             "kind": self._kind,
-            "jti": uuid4().hex,
             "iat": now,
             "exp": now + self.lifetime,
         }
-        return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
+        return jwt.encode(said, self._secret, algorithm=ALGORITHM)
 
-    def check(self, token: str, now: datetime) -> Caller:
-        """Return whose token it is. Raises Unauthorized."""
+    def check(self, token: str, now: datetime) -> Claims:
+        """Return what the token says. Raises Unauthorized when it is not ours, not of this kind, or too old."""
         try:
-            claims = jwt.decode(
+            said = jwt.decode(
                 token,
                 self._secret,
                 algorithms=[ALGORITHM],
                 options={"require": ["sub", "exp", "iat"], "verify_exp": False, "verify_iat": False},
             )
-            fits = claims["kind"] == self._kind and claims["exp"] > now.timestamp()
-            caller = Caller(UUID(claims["sub"]), claims["name"], Role(claims["role"]))
-        except (jwt.InvalidTokenError, ValueError, KeyError, TypeError):
+            fits = said["kind"] == self._kind and said["exp"] > now.timestamp()
+            claims = Claims(UUID(said["sub"]), UUID(said["sid"]), UUID(said["jti"]))
+        except (jwt.InvalidTokenError, ValueError, KeyError, TypeError, AttributeError):
             raise Unauthorized from None
         if not fits:
             raise Unauthorized
-        return caller
+        return claims

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from control_api import http
 from control_api.cluster import joining
@@ -25,7 +25,6 @@ from control_api.errors import (
 )
 from control_api.events import audit
 from control_api.http import BearerToken, Now, Operator, Peer, Wired, answers, success
-from control_api.identity.roles import Role
 from control_api.service import Service
 from control_api.workers import registry, store, wire
 from control_api.workers.credentials import Claim
@@ -117,7 +116,7 @@ def approve(
 
 @router.post("/workers/{worker_id}/rotate", responses=answers(WorkerNotFound, WorkerRemoved))
 def rotate(
-    worker_id: UUID, token: BearerToken, service: Wired, now: Now, peer: Peer
+    request: Request, worker_id: UUID, token: BearerToken, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.Rotated]:
     """Let the worker's credential die at once.
 
@@ -127,7 +126,7 @@ def rotate(
     if claim is not None:
         credential = _rotate_own(service, worker_id, claim, peer, now)
         return success("This is the new credential; the old one is dead", wire.Rotated(credential=credential))
-    caller = http.at_least(Role.OPERATOR)(http.caller_of(token, service, now))
+    caller = http.operator_of(request, token, service, now, peer)
     with service.database.transaction() as session:
         registry.revoke(session, worker_id, now)
         _note_rotation(session, caller.actor, worker_id, peer, now)

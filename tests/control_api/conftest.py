@@ -13,7 +13,7 @@ import structlog
 
 from control_api import schema
 from control_api.db import Database
-from tests.control_api.servers import PostgreSQL, memory, start_postgresql
+from tests.control_api.servers import PostgreSQL, RedisServer, memory, start_postgresql
 from tests.control_api.world import SETTINGS, Api, Clock, make_settings, running_api
 
 numbers = itertools.count()
@@ -83,6 +83,15 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.close()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis that runs; the test may stop, freeze and start it."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.destroy()
 
 
 # ---- the API

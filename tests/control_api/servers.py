@@ -1,8 +1,10 @@
-"""A PostgreSQL server of the tests' own, started and stopped by them."""
+"""Servers of the tests' own, started and stopped by them: PostgreSQL and Redis."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +16,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 from psycopg import sql
+
+ROLE = Path(__file__).parents[2] / "roles/redis/templates/users.acl.j2"
 
 
 @dataclass(frozen=True)
@@ -102,3 +107,44 @@ def start_postgresql(port: int | None = None) -> PostgreSQL:
     )
     server.start()
     return server
+
+
+class RedisServer:
+    """A server of our own that listens on a socket only; its user has the rights that the role `redis` gives."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="muster-test-redis-", dir=memory()))
+        self.socket = self.directory / "socket"
+        self.url = f"unix://muster:redis-password@{self.socket}"
+        acl = ROLE.read_text().replace("{{ redis_user }}", "muster")
+        digest = hashlib.sha256(b"redis-password").hexdigest()
+        (self.directory / "users.acl").write_text(re.sub(r"#\{\{.*\}\}", f"#{digest}", acl))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"]
+        command = ["redis-server", *options, "--aclfile", str(self.directory / "users.acl")]
+        self.process = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.DEVNULL)
+        client = redis.Redis.from_url(self.url)
+        for _ in range(200):
+            with suppress(redis.RedisError):
+                client.ping()
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("redis-server does not answer")
+        client.close()
+
+    def freeze(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def destroy(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory)

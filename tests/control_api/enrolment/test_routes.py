@@ -53,7 +53,7 @@ async def test_a_token_has_every_field_of_the_contract(api: Api) -> None:
         "labels": {"zone": "a", "example.org/tier": ""},
         "approvalRequired": True,
         "mayReplace": True,
-        "createdBy": "user:somebody",
+        "createdBy": "user:some-admin",
         "createdAt": "2026-11-24T12:00:00Z",
         "expiresAt": "2026-11-24T13:00:00Z",
         "lastUsedAt": None,
@@ -131,16 +131,15 @@ async def test_only_administrators_touch_the_tokens(sqlite_api: Api) -> None:
     worker, token = await sqlite_api.register(), await sqlite_api.token()
     calls = [("POST", PATH, {"name": "x"}), ("GET", PATH, None)]
     calls += [(method, f"{PATH}/{token['id']}", None) for method in ("GET", "DELETE")]
-    nobodies = [{}, *map(bearer, ("x", TOKEN, INVENTORY_KEY, worker["credential"], token["token"]))]
+    nobodies = [{}, *map(bearer, ("x", TOKEN, worker["credential"], token["token"]))]
     for method, path, body in calls:
         for headers in nobodies:
             answer = await sqlite_api.client.request(method, path, json=body, headers=headers)
             assert answer.status_code == 401, (method, path, headers)
-        for role in (Role.VIEWER, Role.OPERATOR):
-            answer = await sqlite_api.client.request(
-                method, path, json=body, headers=sqlite_api.as_role(role)
-            )
-            assert answer.status_code == 403, (method, path, role)
+        others = [sqlite_api.as_role(role) for role in (Role.VIEWER, Role.OPERATOR)]
+        for headers in (*others, bearer(INVENTORY_KEY)):
+            answer = await sqlite_api.client.request(method, path, json=body, headers=headers)
+            assert answer.status_code == 403, (method, path, headers)
     assert (await sqlite_api.get(PATH))["enrolmentTokens"][0]["status"] == "ACTIVE"
 
 
@@ -222,8 +221,8 @@ async def test_making_and_revoking_are_in_the_audit_log_without_the_secret(api: 
     with api.service.database.reading() as session:
         entries = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
     assert [(e.actor, e.action, e.subject, e.outcome, e.details["id"]) for e in entries] == [
-        ("user:somebody", "enrolment_token.create", "token:rack-7", "done", token["id"]),
-        ("user:somebody", "enrolment_token.revoke", "token:rack-7", "done", token["id"]),
+        ("user:some-admin", "enrolment_token.create", "token:rack-7", "done", token["id"]),
+        ("user:some-admin", "enrolment_token.revoke", "token:rack-7", "done", token["id"]),
     ]
     assert entries[0].details["maxUses"] == 3
     assert token["token"].rsplit("_", 1)[1] not in str([e.details for e in entries])

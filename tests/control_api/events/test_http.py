@@ -132,7 +132,7 @@ async def test_operators_maintenance_is_an_event_with_its_reason_and_actor(live:
         assert (told["to"], told["reason"], told["actor"]) == (
             "MAINTENANCE",
             "maintenance: new disk",
-            "user:somebody",
+            "user:some-admin",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from uuid import uuid4
 
@@ -10,8 +11,7 @@ from sqlalchemy import delete, func, select
 
 from control_api.identity import accounts
 from control_api.identity.models import User
-from control_api.identity.roles import Role
-from control_api.identity.tokens import Caller, Tokens
+from control_api.identity.tokens import Claims, Tokens
 from tests.control_api.world import PASSWORD, SETTINGS, START, Api, Clock, bearer
 
 LOGIN = {"username": "admin", "password": PASSWORD}
@@ -91,12 +91,15 @@ async def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(
         ({"username": "a\x00b", "password": "x"}, "username"),
         ({"username": "admin", "password": ""}, "password"),
         ({"username": "admin", "password": "x" * 1025}, "password"),
+        ({"username": "admin", "password": "\ud800"}, "password"),
+        ({"username": "\ud800", "password": "x"}, "username"),
         ({"username": 7, "password": "x"}, "username"),
         ({**LOGIN, "role": "admin"}, "role"),
     ],
 )
 async def test_a_bad_login_names_its_field(sqlite_api: Api, body: dict[str, str], field: str) -> None:
-    answer = await sqlite_api.client.post("/api/auth/login", json=body)
+    headers = {"Content-Type": "application/json"}
+    answer = await sqlite_api.client.post("/api/auth/login", content=json.dumps(body), headers=headers)
     assert answer.status_code == 422
     assert [detail["field"] for detail in answer.json()["error"]["details"]] == [field]
 
@@ -106,7 +109,8 @@ async def test_who_guesses_has_to_wait(sqlite_api: Api) -> None:
     statuses = [(await sqlite_api.client.post("/api/auth/login", json=guess)).status_code for _ in range(11)]
     assert statuses == [401] * 10 + [429]
     blocked = await sqlite_api.client.post("/api/auth/login", json=LOGIN)
-    assert (blocked.status_code, blocked.headers["retry-after"]) == (429, "60")
+    assert blocked.status_code == 429
+    assert 0 < int(blocked.headers["retry-after"]) <= 60
 
 
 async def test_tokens_expire(sqlite_api: Api, clock: Clock) -> None:
@@ -146,7 +150,7 @@ async def test_a_user_that_is_gone_is_nobody(api: Api) -> None:
 
 
 async def test_forged_tokens_are_refused(sqlite_api: Api, clock: Clock) -> None:
-    caller = Caller(uuid4(), "admin", Role.ADMIN)
+    caller = Claims(uuid4(), uuid4(), uuid4())
     other_secret = Tokens("access", "x" * 32, timedelta(hours=1)).issue(caller, clock())
     other_kind = Tokens("refresh", SETTINGS["JWT_SECRET"], timedelta(hours=1)).issue(caller, clock())
     head, body, _ = (

@@ -141,12 +141,13 @@ async def test_a_server_that_went_away_is_a_503_until_it_is_back(
     async with running_api(make_settings(own_server.url("postgres")), clock) as api:
         worker = await api.register()
         assert (await api.beat(worker)).status_code == 200
+        admin = api.admin()
         await asyncio.to_thread(own_server.stop, "immediate")
         for _ in range(2):
             answer = await api.beat(worker)
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "DATABASE_UNAVAILABLE")
             assert int(answer.headers["retry-after"]) > 0
-        listed = await api.client.get("/api/workers", headers=api.admin())
+        listed = await api.client.get("/api/workers", headers=admin)
         assert (listed.status_code, listed.json()["error"]["code"]) == (503, "DATABASE_UNAVAILABLE")
         assert (await api.client.get("/readyz")).status_code == 503
         assert (await api.client.get("/healthz")).status_code == 200

@@ -97,7 +97,9 @@ async def test_an_approved_worker_becomes_active_as_every_other(api: Api, clock:
     await register(api, worker["credential"])
     await api.beat(worker)
     assert await status(api, worker) == ("ACTIVE", True, True)
-    assert await audited(api, "worker.approve") == [("user:somebody", f"worker:{worker['workerId']}", "done")]
+    assert await audited(api, "worker.approve") == [
+        ("user:some-operator", f"worker:{worker['workerId']}", "done")
+    ]
 
 
 async def test_the_operator_who_approves_is_the_actor_of_the_change(api: Api) -> None:
@@ -106,7 +108,7 @@ async def test_the_operator_who_approves_is_the_actor_of_the_change(api: Api) ->
     await api.beat(worker)
     await approve(api, worker["workerId"])
     newest = (await api.get(f"/api/workers/{worker['workerId']}/transitions"))["transitions"][0]
-    assert (newest["from"], newest["to"], newest["actor"]) == ("PENDING", "ACTIVE", "user:somebody")
+    assert (newest["from"], newest["to"], newest["actor"]) == ("PENDING", "ACTIVE", "user:some-operator")
 
 
 async def test_approving_twice_changes_nothing_the_second_time(api: Api) -> None:
@@ -183,7 +185,9 @@ async def test_an_operator_kills_a_credential_and_gets_none(api: Api) -> None:
     _, again, _ = await register(api, TOKEN)  # only an enrolment token brings the machine back
     assert again["workerId"] == worker["workerId"]
     assert (await api.beat(again)).status_code == 200
-    assert await audited(api, "worker.rotate") == [("user:somebody", f"worker:{worker['workerId']}", "done")]
+    assert await audited(api, "worker.rotate") == [
+        ("user:some-operator", f"worker:{worker['workerId']}", "done")
+    ]
 
 
 async def test_a_worker_that_is_only_expected_has_no_credential_to_lose(api: Api) -> None:

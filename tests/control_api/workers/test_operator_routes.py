@@ -19,7 +19,8 @@ from tests.control_api.world import Api, Clock, bearer
 
 NOBODY = f"/api/workers/{UUID(int=7)}"
 MACHINE = "a" * 32
-ACTOR = "user:somebody"
+ACTOR = "user:some-admin"
+OPERATOR = "user:some-operator"
 
 
 async def ask(api: Api, method: str, path: str, body: Any = None, role: Role = Role.ADMIN) -> httpx2.Response:
@@ -312,7 +313,7 @@ async def test_maintenance_says_who_why_and_until_when(api: Api, clock: Clock) -
     )
     assert seen["maintenance"] == {
         "reason": "new disk",
-        "by": ACTOR,
+        "by": OPERATOR,
         "since": "2026-11-24T12:00:00Z",
         "until": "2026-11-24T18:00:00Z",
         "drain": True,
@@ -321,13 +322,13 @@ async def test_maintenance_says_who_why_and_until_when(api: Api, clock: Clock) -
     seen = await done(api, "DELETE", f"{path(worker)}/maintenance", None, Role.OPERATOR)
     assert (seen["status"], seen["intent"], seen["maintenance"]) == ("ACTIVE", "active", None)
     assert (await history(api, worker))[2:] == [
-        ("ACTIVE", "MAINTENANCE", ACTOR, "maintenance: new disk"),
-        ("MAINTENANCE", "ACTIVE", ACTOR, "an operator ended the maintenance"),
+        ("ACTIVE", "MAINTENANCE", OPERATOR, "maintenance: new disk"),
+        ("MAINTENANCE", "ACTIVE", OPERATOR, "an operator ended the maintenance"),
     ]
     subject = f"worker:{worker['workerId']}"
     noted = {**body, "until": "2026-11-24T20:00:00+02:00"}
-    assert trail(api, "worker.maintenance") == [(ACTOR, subject, "127.0.0.1", noted)]
-    assert trail(api, "worker.resume") == [(ACTOR, subject, "127.0.0.1", {})]
+    assert trail(api, "worker.maintenance") == [(OPERATOR, subject, "127.0.0.1", noted)]
+    assert trail(api, "worker.resume") == [(OPERATOR, subject, "127.0.0.1", {})]
 
 
 async def test_maintenance_twice_is_maintenance_once(api: Api, clock: Clock) -> None:

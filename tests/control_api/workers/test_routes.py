@@ -281,7 +281,7 @@ async def test_the_inventory_key_opens_the_inventory_and_nothing_else(sqlite_api
         path: (await sqlite_api.client.get(path, headers=bearer(INVENTORY_KEY))).status_code
         for path in READABLE
     }
-    assert statuses == {"/api/workers": 401, "/api/workers/stats": 401, "/api/inventory": 200}
+    assert statuses == {"/api/workers": 403, "/api/workers/stats": 403, "/api/inventory": 200}
     for wrong in (INVENTORY_KEY[:-1], INVENTORY_KEY + "x", INVENTORY_KEY.upper()):
         assert (await sqlite_api.client.get("/api/inventory", headers=bearer(wrong))).status_code == 401
 
