@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 from control_api.cluster import stale_store
@@ -20,6 +20,7 @@ from control_api.workers import store
 from control_api.workers.credentials import Claim, Credentials
 from control_api.workers.lifecycle import Intent, Moment, Status
 from control_api.workers.models import Worker
+from control_api.workers.store import Enrolled
 from control_api.workers.wire import Registration
 
 if TYPE_CHECKING:
@@ -178,10 +179,21 @@ def _renew(session: Session, worker: Worker, request: Registration, peer: str | 
 
 
 def _enrol(session: Session, request: Registration, grant: Grant, peer: str | None, at: Moment) -> Stored:
-    proposed = uuid4()
-    values = {
+    wanted = _wanted(request, grant, peer, at)
+    enrolled, replaced = _place(session, wanted, grant, at)
+    was_there = enrolled.worker_id != wanted["id"]
+    is_new_here = not was_there or enrolled.let_in_by != grant.token_id
+    if is_new_here and was_there:
+        store.let_in_by(session, enrolled.worker_id, grant.token_id)
+    admission.count(session, grant, is_new=is_new_here, now=at.now)
+    is_restart = enrolled.epoch > 1  # whoever was expected has epoch 0, and now its first credential
+    return Stored(enrolled.worker_id, enrolled.epoch, is_restart, replaced)
+
+
+def _wanted(request: Registration, grant: Grant, peer: str | None, at: Moment) -> dict[str, Any]:
+    return {
         **request.facts(),
-        "id": proposed,
+        "id": uuid4(),
         "name": request.hostname,
         "machine_id": request.machine_id,
         "observed_address": peer,
@@ -195,23 +207,24 @@ def _enrol(session: Session, request: Registration, grant: Grant, peer: str | No
         "registered_at": at.now,
         "updated_at": at.now,
     }
-    key, replaced = "machine_id" if request.machine_id else "hostname", None
+
+
+def _place(
+    session: Session, wanted: dict[str, Any], grant: Grant, at: Moment
+) -> tuple[Enrolled, UUID | None]:
+    """Store the machine; return its worker, and the silent one that had to leave its hostname to it."""
+    hostname, machine_id, replaced = wanted["hostname"], wanted["machine_id"], None
+    key = "machine_id" if machine_id else "hostname"
     try:
-        enrolled = store.enrol(session, values, key=key)
+        enrolled = store.enrol(session, wanted, key=key)
     except store.Taken as taken:
         if taken.column == "machine_id" or not grant.may_replace:
             raise
-        replaced = store.free_silent_hostname(session, request.hostname, request.machine_id, at)
-        enrolled = store.enrol(session, values, key=key)
+        replaced = store.free_silent_hostname(session, hostname, machine_id, at)
+        enrolled = store.enrol(session, wanted, key=key)
     if enrolled is None:
         raise HostnameTaken
-    was_there = enrolled.worker_id != proposed
-    is_new_here = not was_there or enrolled.let_in_by != grant.token_id
-    if is_new_here and was_there:
-        store.let_in_by(session, enrolled.worker_id, grant.token_id)
-    admission.count(session, grant, is_new=is_new_here, now=at.now)
-    is_restart = enrolled.epoch > 1  # whoever was expected has epoch 0, and now its first credential
-    return Stored(enrolled.worker_id, enrolled.epoch, is_restart, replaced)
+    return enrolled, replaced
 
 
 def _record_first(

@@ -377,3 +377,17 @@ def test_the_token_of_the_settings_is_kept_as_a_hash_and_never_expires(database:
         for wrong in (TOKEN[:-1], TOKEN + " ", TOKEN.upper(), "", "ü", "\ud800"):
             with pytest.raises(InvalidRegistrationToken, match="not valid"):
                 admission.admit(session, DOORS.bootstrap, wrong, **facts)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_token_revoked_between_the_look_at_it_and_the_count_lets_in_nobody(
+    database: Database, is_new: bool
+) -> None:
+    token = make(database)
+    with database.reading() as session:
+        facts = {"machine_id": MACHINE, "hostname": "w1", "peer": None}
+        grant = admission.admit(session, DOORS.bootstrap, token, now=START, **facts)
+    with database.transaction() as session:
+        issuing.revoke(session, session.scalars(select(EnrolmentToken.id)).one(), START)
+    with database.transaction() as session, pytest.raises(InvalidRegistrationToken):
+        admission.count(session, grant, is_new=is_new, now=START)

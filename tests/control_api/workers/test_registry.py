@@ -391,12 +391,12 @@ def test_simultaneous_registrations_of_one_machine_never_call_each_other_strange
     """The machine id and the hostname are two indexes, and another registration may come in between them."""
     database = Database(postgresql_url)
     outcomes = []
-    for number in range(150):
+    for number in range(80):
         facts = {"machineId": f"{number:032x}", "hostname": f"w{number}"}
         outcomes += at_once(database, 6, dict(enumerate([facts] * 6)).__getitem__)
     database.close()
     assert outcomes.count(HostnameTaken) == 0
-    assert [entry.is_restart for entry in outcomes].count(False) == 150
+    assert [entry.is_restart for entry in outcomes].count(False) == 80
 
 
 def test_of_ten_machines_with_one_hostname_one_gets_it(database: Database) -> None:
