@@ -39,7 +39,7 @@ test-fast: .venv/.ready ## everything but the lab
 
 fuzz: .venv/.ready ## the schema fuzzer with more than 20,000 cases
 	@tests/install_servers
-	MUSTER_FUZZ_EXAMPLES=500 $(BIN)/pytest -s --timeout 3600 tests/fuzz
+	MUSTER_FUZZ_EXAMPLES=500 MUSTER_FUZZ_SEED=$$RANDOM $(BIN)/pytest -s --timeout 3600 tests/fuzz
 
 lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	@PATH="$$PWD/$(BIN):$$PATH"
