@@ -12,12 +12,12 @@ from fastapi import FastAPI
 
 from control_api import http, middleware, redis_link
 from control_api.attempts import Attempts, Counters, LoginAttempts
+from control_api.cluster import watching
 from control_api.cluster.kubernetes import Cluster, Kubernetes
 from control_api.cluster.watching import NodeWatch
 from control_api.dashboard import live_routes, login_routes
 from control_api.dashboard import routes as dashboard
 from control_api.dashboard.live import Streams
-from control_api.dashboard.sums import Sums
 from control_api.db import Database, utc_now
 from control_api.degraded import Degraded
 from control_api.docs_routes import router as docs_router
@@ -33,6 +33,9 @@ from control_api.identity.logins import Logins
 from control_api.identity.routes import router as identity_router
 from control_api.identity.tokens import Tokens
 from control_api.identity.user_routes import router as user_router
+from control_api.metrics.meters import Meters
+from control_api.metrics.routes import router as metrics_router
+from control_api.metrics.scrapers import Scrapers
 from control_api.probe_routes import router as probe_router
 from control_api.service import Service
 from control_api.settings import Settings
@@ -45,6 +48,7 @@ from control_api.workers.monitor import Caution, Monitor, tell
 from control_api.workers.operator_routes import router as operator_router
 from control_api.workers.registry import Doors
 from control_api.workers.routes import router as workers_router
+from control_api.workers.sums import Sums
 
 LOGINS = 30  # a minute and address
 FAILED_LOGINS = 10  # a minute and address
@@ -88,6 +92,7 @@ def create_app(
     api.state.service = service
     api.add_middleware(middleware.BodyLimit)
     api.add_middleware(middleware.SecurityHeaders)
+    api.add_middleware(middleware.Counted, count=service.meters.request)
     api.add_middleware(middleware.AccessLog)
     api.add_middleware(middleware.RequestId)
     http.install(api)
@@ -106,6 +111,7 @@ def create_app(
     api.include_router(dashboard.assets)
     api.include_router(docs_router)
     api.include_router(probe_router)
+    api.include_router(metrics_router)
     beats = Heartbeats(
         api,
         store=beat_store(service.database, clock),
@@ -114,6 +120,8 @@ def create_app(
         credentials=service.doors.credentials,
         interval_seconds=settings.heartbeat_seconds,
         stopping=service.events.end,
+        durable=service.meters.batch,
+        refused=service.meters.heartbeat_refused,
     )
     return beats
 
@@ -164,6 +172,8 @@ def wire_up(
         cluster=cluster or (Kubernetes(settings.kubeconfig) if settings.kubeconfig else None),
         streams=Streams(),
         sums=Sums(),
+        meters=Meters(),
+        scrapers=Scrapers(),
     )
 
 
@@ -199,7 +209,7 @@ def _node_watch(service: Service) -> NodeWatch | None:
         leads=lambda: service.monitor.leads,
         clock=service.clock,
         seconds=service.settings.tick_seconds,
-        degraded=lambda is_degraded: service.degraded.set("cluster", is_degraded),
+        degraded=lambda is_degraded: service.degraded.set(watching.FEATURE, is_degraded),
     )
     watch.start()
     return watch

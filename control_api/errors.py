@@ -50,6 +50,11 @@ class MusterError(Exception):
         self.details = details
 
 
+def code(kind: type[MusterError]) -> str:
+    """Return the code of an error: its class's name in capitals, `HOSTNAME_TAKEN`."""
+    return "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in kind.__name__)[1:]
+
+
 class BadSettings(MusterError):
     """The settings are not usable."""
 

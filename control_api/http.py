@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -52,11 +51,6 @@ PLAIN = {
 }
 
 
-def code(kind: type[errors.MusterError]) -> str:
-    """Return the code of an error: its class's name in capitals, `HOSTNAME_TAKEN`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
-
-
 def failure(exc: errors.MusterError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """Return status, body and extra headers that answer the error."""
     status = next((number for kind, number in STATUS if isinstance(exc, kind)), 500)
@@ -65,7 +59,7 @@ def failure(exc: errors.MusterError) -> tuple[int, bytes, list[tuple[bytes, byte
         headers.append((b"www-authenticate", b"Bearer"))
     if status in {429, 503}:
         headers.append((b"retry-after", str(getattr(exc, "retry_after", RETRY_SECONDS)).encode()))
-    return status, _failure_body(code(type(exc)), str(exc), exc.details), headers
+    return status, _failure_body(errors.code(type(exc)), str(exc), exc.details), headers
 
 
 COMMON: tuple[type[errors.MusterError], ...] = (
@@ -88,7 +82,7 @@ def answers(*more: type[errors.MusterError]) -> dict[int | str, dict[str, Any]]:
         status, body, _ = failure(kind())
         answer = documented.setdefault(status, {"model": Failure, "description": str(kind())})
         content = answer.setdefault("content", {"application/json": {"examples": {}}})
-        content["application/json"]["examples"][code(kind)] = {"value": json.loads(body)}
+        content["application/json"]["examples"][errors.code(kind)] = {"value": json.loads(body)}
     return documented
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -72,6 +73,35 @@ class AccessLog:
             await self.app(scope, receive, watched)
         finally:
             log.info("request", **_line(scope, status, time.perf_counter() - begun))
+
+
+class Counted:
+    """Counts every request by the template of its route, with the time until its answer began: streams never end."""
+
+    def __init__(self, app: ASGIApp, count: Callable[[str, str, int, float], None]) -> None:
+        """Wrap the application. count: told method, template, status and seconds."""
+        self.app = app
+        self.count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        status, took = 500, None  # unless an answer was begun
+
+        async def watched(message: Message) -> None:
+            nonlocal status, took
+            if message["type"] == "http.response.start":
+                status, took = message["status"], time.perf_counter() - begun
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self.count(scope["method"], route, status, took or time.perf_counter() - begun)
 
 
 class SecurityHeaders:

@@ -11,15 +11,17 @@ import redis
 from control_api.attempts import Attempts, Counters, LoginAttempts
 from control_api.cluster.kubernetes import Cluster
 from control_api.dashboard.live import Streams
-from control_api.dashboard.sums import Sums
 from control_api.db import Database
 from control_api.degraded import Degraded
 from control_api.events.hub import Events
 from control_api.events.keeping import AuditKeeping
 from control_api.identity.logins import Logins
+from control_api.metrics.meters import Meters
+from control_api.metrics.scrapers import Scrapers
 from control_api.settings import Settings
 from control_api.workers.monitor import Monitor
 from control_api.workers.registry import Doors
+from control_api.workers.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,5 @@ class Service:
     cluster: Cluster | None
     streams: Streams
     sums: Sums
+    meters: Meters
+    scrapers: Scrapers

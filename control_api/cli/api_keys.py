@@ -18,7 +18,8 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     *,
     scope: Annotated[
-        list[str], typer.Option(help="viewer, operator, admin, inventory, enrolment or audit; repeatable.")
+        list[str],
+        typer.Option(help="viewer, operator, admin, inventory, metrics, enrolment or audit; repeatable."),
     ],
     expires_at: Annotated[str | None, typer.Option(help="Moment such as 2027-01-31T00:00:00Z.")] = None,
     as_json: AsJson = False,

@@ -16,6 +16,7 @@ from control_api.workers import monitor
 from control_api.workers import store as workers_store
 from control_api.workers.lifecycle import Rules
 
+FEATURE = "cluster"  # the name under which /readyz says that news from K3s are missing
 log = structlog.get_logger()
 
 

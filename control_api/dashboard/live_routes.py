@@ -46,8 +46,12 @@ class Stream(StreamingResponse):
         """Send what there is, in time."""
 
         async def in_time(message: Message) -> None:
-            async with asyncio.timeout(SLOW):
-                await send(message)
+            try:
+                async with asyncio.timeout(SLOW):
+                    await send(message)
+            except TimeoutError:
+                self._service.events.dropped += 1
+                raise
 
         await super().stream_response(in_time)
 

@@ -133,6 +133,7 @@ def _refused(
     with service.database.reading() as session:
         known = store.by_name(session, username) is not None
     subject = f"user:{username}" if known else ""
+    service.meters.login_refused(exc)
     log.warning("login refused", subject=subject, peer=peer, reason=type(exc).__name__)
     note_refusal(service, actor=audit.ANONYMOUS, action=action, subject=subject, peer=peer, now=now)
 

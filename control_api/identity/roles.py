@@ -25,6 +25,7 @@ class Scope(StrEnum):
     OPERATOR = "operator"
     ADMIN = "admin"
     INVENTORY = "inventory"
+    METRICS = "metrics"
     ENROLMENT = "enrolment"
     AUDIT = "audit"
 

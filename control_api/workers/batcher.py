@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from control_api.errors import DatabaseUnavailable, Overloaded
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Waiting: TypeAlias = tuple[Item, asyncio.Future[Answer], float]  # float: when it arrived, on the loop's clock
 
 FULL = 64  # from this size on, a batch is worth its statement and does not wait for more
 LARGEST = 1000
@@ -28,12 +29,17 @@ class GroupCommit(Generic[Item, Answer]):
         key: Callable[[Item], Hashable],
         *,
         patience: float = PATIENCE,
+        committed: Callable[[Sequence[Answer], float], None] = lambda *_: None,
     ) -> None:
-        """Write batches with `write`, which answers in the order of the items; their keys differ."""
+        """Write batches with `write`, which answers in the order of the items; their keys differ.
+
+        committed: told the answers of a batch, and the seconds since its oldest item arrived.
+        """
         self._write = write
         self._key = key
         self._patience = patience
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._committed = committed
+        self._waiting: deque[Waiting[Item, Answer]] = deque()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -52,8 +58,9 @@ class GroupCommit(Generic[Item, Answer]):
             raise DatabaseUnavailable
         if len(self._waiting) >= WAITING:
             raise Overloaded
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((item, future, loop.time()))
         self._arrived.set()
         if len(self._waiting) >= FULL:
             self._full.set()
@@ -82,27 +89,28 @@ class GroupCommit(Generic[Item, Answer]):
         with suppress(TimeoutError):
             await asyncio.wait_for(self._full.wait(), self._patience)
 
-    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+    def _take(self) -> list[Waiting[Item, Answer]]:
         """Take the next batch; the second item of one key waits for the batch after it."""
-        batch: dict[Hashable, tuple[Item, asyncio.Future[Answer]]] = {}
+        batch: dict[Hashable, Waiting[Item, Answer]] = {}
         later = []
         while self._waiting and len(batch) < LARGEST:
-            item, future = self._waiting.popleft()
-            if batch.setdefault(self._key(item), (item, future))[1] is not future:
-                later.append((item, future))
+            waiting = self._waiting.popleft()
+            if batch.setdefault(self._key(waiting[0]), waiting) is not waiting:
+                later.append(waiting)
         self._waiting.extendleft(reversed(later))
         return list(batch.values())
 
-    async def _flush(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+    async def _flush(self, batch: list[Waiting[Item, Answer]]) -> None:
         try:
-            answers = await self._write([item for item, _ in batch])
+            answers = await self._write([item for item, _, _ in batch])
         except Exception as exc:
             if isinstance(exc, DatabaseUnavailable):  # whoever waits would only wait for the same answer
                 batch, self._waiting = [*batch, *self._waiting], deque()
-            for _, future in batch:
+            for _, future, _ in batch:
                 if not future.done():
                     future.set_exception(exc)
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future, _), answer in zip(batch, answers, strict=True):
             if not future.done():  # else the client has gone
                 future.set_result(answer)
+        self._committed(answers, asyncio.get_running_loop().time() - batch[0][2])

@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from control_api import http
+from control_api import errors, http
 from control_api.cluster import joining
 from control_api.cluster.joining import Handout
 from control_api.envelope import Success
@@ -147,7 +147,7 @@ def _rotate_own(service: Service, worker_id: UUID, claim: Claim, peer: str | Non
             action="worker.rotate",
             subject=f"worker:{worker_id}",
             peer=peer,
-            details={"cause": http.code(type(exc))},
+            details={"cause": errors.code(type(exc))},
             now=now,
         )
         raise
@@ -182,7 +182,7 @@ def _note(session: Session, entry: Entry, peer: str | None, now: datetime) -> No
 
 def _refuse(service: Service, hostname: str, exc: MusterError, peer: str | None, now: datetime) -> None:
     """Count, log and audit a refused registration; only here is it said what is wrong with a token."""
-    cause, name = http.code(type(exc)).lower().replace("_", " "), ""
+    cause, name = errors.code(type(exc)).lower().replace("_", " "), ""
     if isinstance(exc, InvalidRegistrationToken):
         cause, name = f"{cause}: {exc.cause}", exc.token
     if isinstance(exc, Unauthorized):

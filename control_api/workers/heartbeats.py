@@ -46,11 +46,14 @@ class Heartbeats:
         credentials: Credentials,
         interval_seconds: int,
         stopping: Callable[[], None] = lambda: None,
+        durable: Callable[[Sequence[Outcome], float], None] = lambda *_: None,
+        refused: Callable[[MusterError], None] = lambda _: None,
     ) -> None:
         """Take heartbeats for `app`.
 
         record: records the changed statuses of these workers. failure: how the application answers an error.
         stopping: what the server calls when it begins to stop.
+        durable: told of every batch, and how long its oldest heartbeat has waited. refused: told of every refusal.
         """
         self.stopping = stopping
         self.app = app
@@ -58,7 +61,10 @@ class Heartbeats:
         self._failure = failure
         self._credentials = credentials
         self._interval = interval_seconds
-        self._beats: GroupCommit[Beat, Outcome] = GroupCommit(store.write, lambda beat: beat.worker_id)
+        self._refused = refused
+        self._beats: GroupCommit[Beat, Outcome] = GroupCommit(
+            store.write, lambda beat: beat.worker_id, committed=durable
+        )
         self._changes: GroupCommit[UUID, None] = GroupCommit(record, lambda worker_id: worker_id, patience=0)
 
     def start(self) -> None:
@@ -81,6 +87,7 @@ class Heartbeats:
         try:
             answer = await self._take(found[1], scope["headers"], receive)
         except MusterError as exc:
+            self._refused(exc)
             answer = self._failure(exc)
             if answer[0] == 409:
                 log.warning("heartbeat refused", worker=found[1], reason=type(exc).__name__)

@@ -21,7 +21,7 @@ from tests.control_api.servers import PostgreSQL, start_postgresql
 from tests.control_api.world import PASSWORD, SETTINGS, bearer, make_settings, registration, running_api
 
 BOUND = 10.0  # seconds within which everyone is answered; see docs/failure-behaviour.md
-NEEDS_NO_DATABASE = {"/healthz", "/metrics", "/api/docs", "/api/openapi.json"}
+NEEDS_NO_DATABASE = {"/healthz", "/api/docs", "/api/openapi.json"}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,31 @@ def test_everything_answers_503_while_postgresql_is_down_and_works_again_without
     assert wait_until(lambda: service.ready()["ready"], 10) < 5
     assert service.beat(worker).status_code == 200
     assert service.workers()["steady"] == "ACTIVE"
+
+
+def test_prometheus_reads_on_while_postgresql_is_down(
+    service: Service, server: PostgreSQL, worker: dict[str, Any]
+) -> None:
+    """It was let in before; who was not cannot be looked up now."""
+    known, other = service.admin(), service.admin()
+    assert "muster_database_up 1.0" in metrics(service, known).text
+    server.stop("immediate")
+    try:
+        assert service.beat(worker).status_code == 503
+        assert metrics(service, other).status_code == 503
+        said = metrics(service, known).text.splitlines()
+        assert "muster_database_up 0.0" in said
+        assert not [line for line in said if line.startswith("muster_workers{")]  # none, rather than old ones
+        refused = [line for line in said if 'refused_total{reason="DATABASE_UNAVAILABLE"}' in line]
+        assert float(refused[0].split()[-1]) >= 1
+    finally:
+        server.start()
+    wait_until(lambda: service.ready()["ready"], 10)
+    assert "muster_database_up 1.0" in metrics(service, known).text
+
+
+def metrics(service: Service, headers: dict[str, str]) -> httpx2.Response:
+    return httpx2.get(f"{service.url}/metrics", headers=headers, timeout=BOUND + 20)
 
 
 def test_everything_answers_503_in_bounded_time_while_postgresql_is_frozen(

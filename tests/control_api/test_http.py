@@ -30,7 +30,7 @@ def test_every_error_is_a_sentence_and_has_a_status(kind: type[MusterError]) -> 
     assert (
         status == 500 if kind.__name__ in STARTUP else status in {401, 403, 404, 409, 410, 413, 422, 429, 503}
     )
-    assert http.code(kind).encode() in body
+    assert errors.code(kind).encode() in body
 
 
 def test_every_error_is_drawn_in_the_tree() -> None:
@@ -49,7 +49,7 @@ def test_every_error_is_drawn_in_the_tree() -> None:
     ],
 )
 def test_codes_and_statuses_that_clients_rely_on(kind: type[MusterError], status: int, code: str) -> None:
-    assert (http.failure(kind())[0], http.code(kind)) == (status, code)
+    assert (http.failure(kind())[0], errors.code(kind)) == (status, code)
 
 
 def test_those_who_should_come_again_are_told_when() -> None:

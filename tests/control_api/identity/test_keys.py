@@ -19,6 +19,7 @@ DOORS = {
     ("GET", "/api/workers"): {"viewer", "operator", "admin"},
     ("GET", "/api/workers/stats"): {"viewer", "operator", "admin"},
     ("GET", "/api/inventory"): {"viewer", "operator", "admin", "inventory"},
+    ("GET", "/metrics"): {"viewer", "operator", "admin", "metrics"},
     ("DELETE", f"/api/workers/{uuid4()}/maintenance"): {"operator", "admin"},
     ("GET", "/api/enrolment-tokens"): {"admin", "enrolment"},
     ("GET", "/api/audit"): {"admin", "audit"},

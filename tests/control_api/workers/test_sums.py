@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from control_api.dashboard.sums import Sums
 from control_api.workers import wire
 from control_api.workers.lifecycle import Moment, Rules
+from control_api.workers.sums import Sums
 from control_api.workers.wire import Stats
 from tests.control_api.world import START, Clock
 
