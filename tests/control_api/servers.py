@@ -116,7 +116,11 @@ class RedisServer:
         self.directory = Path(tempfile.mkdtemp(prefix="muster-test-redis-", dir=memory()))
         self.socket = self.directory / "socket"
         self.url = f"unix://muster:redis-password@{self.socket}"
-        acl = ROLE.read_text().replace("{{ redis_user }}", "muster")
+        acl = (
+            ROLE.read_text()
+            .replace("{{ redis_user }}", "muster")
+            .replace("{{ redis_key_prefix }}", "muster:")
+        )
         digest = hashlib.sha256(b"redis-password").hexdigest()
         (self.directory / "users.acl").write_text(re.sub(r"#\{\{.*\}\}", f"#{digest}", acl))
         self.process: subprocess.Popen[bytes] | None = None
