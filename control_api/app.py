@@ -24,9 +24,12 @@ from control_api.docs_routes import router as docs_router
 from control_api.enrolment.admission import Bootstrap
 from control_api.enrolment.routes import router as enrolment_router
 from control_api.events.audit_routes import router as audit_router
+from control_api.events.delivering import Delivering
+from control_api.events.delivery_routes import router as delivery_router
 from control_api.events.hub import Events
-from control_api.events.keeping import AuditKeeping
+from control_api.events.keeping import Ages, Keeping
 from control_api.events.routes import router as events_router
+from control_api.events.webhook_routes import router as webhook_router
 from control_api.identity import accounts
 from control_api.identity.key_routes import router as key_router
 from control_api.identity.logins import Logins
@@ -76,7 +79,9 @@ def create_app(
         nodes = _node_watch(service)
         beats.start()
         service.events.start()
+        deliveries = _deliveries(service)
         yield
+        await deliveries.close()
         await service.events.close()
         await beats.close()
         await asyncio.to_thread(_end, service, nodes)
@@ -105,6 +110,8 @@ def create_app(
     api.include_router(workers_router)
     api.include_router(operator_router)
     api.include_router(events_router)
+    api.include_router(webhook_router)
+    api.include_router(delivery_router)
     api.include_router(login_routes.router)
     api.include_router(dashboard.router)
     api.include_router(live_routes.router)
@@ -144,6 +151,7 @@ def wire_up(
     )
     events = Events(database)
     database.on_news = events.call
+    monitor = Monitor(database, rules=settings.rules, caution=caution, clock=clock, alive=alive)
     return Service(
         events=events,
         settings=settings,
@@ -167,8 +175,13 @@ def wire_up(
         ),
         refusals=Counters(None, degraded),
         enrolments=Attempts("enrolment", FAILED_ENROLMENTS, counters),
-        monitor=Monitor(database, rules=settings.rules, caution=caution, clock=clock, alive=alive),
-        audit_keeping=AuditKeeping(database, settings.audit_retention, clock),
+        monitor=monitor,
+        keeping=Keeping(
+            database,
+            Ages(settings.audit_retention, settings.history),
+            leads=lambda: monitor.leads,
+            clock=clock,
+        ),
         cluster=cluster or (Kubernetes(settings.kubeconfig) if settings.kubeconfig else None),
         streams=Streams(),
         sums=Sums(),
@@ -184,19 +197,31 @@ def _begin(service: Service) -> None:
             session, settings.admin_username, settings.admin_password.get_secret_value(), service.clock()
         )
     service.monitor.start()
-    service.audit_keeping.start()
+    service.keeping.start()
 
 
 def _end(service: Service, nodes: NodeWatch | None) -> None:
     if nodes is not None:
         nodes.stop()
-    service.audit_keeping.stop()
+    service.keeping.stop()
     service.monitor.stop()
     if service.cluster is not None:
         service.cluster.close()
     if service.redis is not None:
         service.redis.close()
     service.database.close()
+
+
+def _deliveries(service: Service) -> Delivering:
+    deliveries = Delivering(
+        service.database,
+        service.events,
+        leads=lambda: service.monitor.leads,
+        clock=service.clock,
+        local=service.settings.webhook_local,
+    )
+    deliveries.start()
+    return deliveries
 
 
 def _node_watch(service: Service) -> NodeWatch | None:

@@ -24,7 +24,9 @@ MusterError
 │   ├── WorkerNotFound
 │   ├── EnrolmentTokenNotFound
 │   ├── UserNotFound
-│   └── ApiKeyNotFound
+│   ├── ApiKeyNotFound
+│   ├── WebhookNotFound
+│   └── DeliveryNotFound
 ├── WorkerRemoved
 └── Conflict
     ├── HostnameTaken
@@ -34,6 +36,7 @@ MusterError
     ├── UsernameTaken
     ├── KeyNameTaken
     ├── LastAdmin
+    ├── TooManyWebhooks
     └── HeartbeatOutOfOrder
 """
 
@@ -158,6 +161,14 @@ class EnrolmentTokenNotFound(NotFound):
     """There is no enrolment token with this id."""
 
 
+class WebhookNotFound(NotFound):
+    """There is no webhook with this id."""
+
+
+class DeliveryNotFound(NotFound):
+    """There is no delivery with this id for this webhook."""
+
+
 class WorkerRemoved(MusterError):
     """This worker was removed by an operator; register again to come back."""
 
@@ -192,6 +203,10 @@ class KeyNameTaken(Conflict):
 
 class LastAdmin(Conflict):
     """This is the last administrator who can log in; make another one first."""
+
+
+class TooManyWebhooks(Conflict):
+    """There are as many webhooks as this service serves; remove one first."""
 
 
 class HeartbeatOutOfOrder(Conflict):

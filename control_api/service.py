@@ -14,7 +14,7 @@ from control_api.dashboard.live import Streams
 from control_api.db import Database
 from control_api.degraded import Degraded
 from control_api.events.hub import Events
-from control_api.events.keeping import AuditKeeping
+from control_api.events.keeping import Keeping
 from control_api.identity.logins import Logins
 from control_api.metrics.meters import Meters
 from control_api.metrics.scrapers import Scrapers
@@ -40,7 +40,7 @@ class Service:
     refusals: Counters
     enrolments: Attempts
     monitor: Monitor
-    audit_keeping: AuditKeeping
+    keeping: Keeping
     events: Events
     cluster: Cluster | None
     streams: Streams

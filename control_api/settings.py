@@ -121,6 +121,10 @@ class Settings(DatabaseSettings):
     audit_retention: Annotated[
         timedelta, BeforeValidator(duration), Field(ge=timedelta(days=1), le=timedelta(days=3650))
     ] = Field(timedelta(days=365), validation_alias="MUSTER_AUDIT_RETENTION")
+    history_days: Annotated[int | None, Optional] = Field(
+        None, validation_alias="MUSTER_HISTORY_DAYS", ge=1, le=36500
+    )
+    webhook_local: bool = Field(default=False, validation_alias="MUSTER_WEBHOOK_LOCAL")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -139,6 +143,11 @@ class Settings(DatabaseSettings):
             timeout=timedelta(minutes=self.heartbeat_timeout_minutes),
             join_grace=timedelta(minutes=self.join_grace_minutes),
         )
+
+    @property
+    def history(self) -> timedelta | None:
+        """How long history is kept; None: for ever."""
+        return None if self.history_days is None else timedelta(days=self.history_days)
 
     @property
     def heartbeat_seconds(self) -> int:

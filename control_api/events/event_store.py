@@ -8,11 +8,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text, true
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, text, true
+from sqlalchemy.orm import Session, aliased
 
+from control_api import db
+from control_api.events.models import Forgotten
 from control_api.workers.models import Transition, Worker
 
+FORGOTTEN_AT_ONCE = 1000
 # Whoever writes to the table holds this lock from before its first id until its transaction has ended.
 WRITERS = text(
     "SELECT virtualtransaction FROM pg_locks WHERE relation = 'transitions'::regclass AND locktype = 'relation'"
@@ -52,9 +55,9 @@ def newest(session: Session) -> int:
     return session.scalar(select(func.max(Transition.id))) or 0
 
 
-def oldest(session: Session) -> int | None:
-    """Return the lowest id that is kept."""
-    return session.scalar(select(func.min(Transition.id)))
+def forgotten(session: Session) -> int:
+    """Return the last event that was deleted: behind it, history has no gap. 0 when all is kept."""
+    return session.scalar(select(Forgotten.upto)) or 0
 
 
 def writers(session: Session) -> frozenset[str]:
@@ -82,6 +85,44 @@ def after(
     if kinds:
         query = query.where(or_(*(_of(kind) for kind in kinds)))
     return [_event(*row) for row in session.execute(query)]
+
+
+def forget(session: Session, place: int, before: datetime) -> tuple[int, int | None]:
+    """Delete what is from before that moment among the thousand events behind the place.
+
+    Returns how many, and the place to go on from; None when whatever follows is newer. The newest event of each worker
+    stays whatever its age, so that the history still leads to the present, and so does the very newest of all, so
+    that no id is handed out twice.
+    """
+    following = select(Transition.id, Transition.at).where(Transition.id > place).order_by(Transition.id)
+    old = [row.id for row in session.execute(following.limit(FORGOTTEN_AT_ONCE)) if row.at < before]
+    if not old:
+        return 0, None
+    newer = aliased(Transition)
+    superseded = exists().where(newer.worker_id == Transition.worker_id, newer.id > Transition.id)
+    statement = delete(Transition).where(
+        Transition.id > place,
+        Transition.id <= old[-1],
+        Transition.at < before,
+        Transition.id < select(func.max(newer.id)).scalar_subquery(),
+        or_(Transition.worker_id.is_(None), superseded),
+    )
+    gone = session.scalars(
+        statement.returning(Transition.id).execution_options(synchronize_session=False)
+    ).all()
+    if gone:
+        _note_forgotten(session, max(gone))
+    return len(gone), old[-1]
+
+
+def _note_forgotten(session: Session, upto: int) -> None:
+    """Remember the last event that was deleted."""
+    statement = db.insert(session, Forgotten).values(id=1, upto=upto)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["id"], set_={"upto": upto}, where=Forgotten.upto < upto
+        )
+    )
 
 
 def _all() -> Select[Transition, str, str]:

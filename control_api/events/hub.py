@@ -193,10 +193,10 @@ class Events:
 
     async def missing(self, after: int, settled: int) -> Event | None:
         """Return the event that tells why the stream cannot go on behind `after`; None when it can."""
-        first = await asyncio.to_thread(self._oldest)
+        first = 1 + await asyncio.to_thread(self._forgotten)
         if after > settled:
             said = f"There is no event {after} here; the stream goes on behind event {settled}."
-        elif first is not None and first > after + 1:
+        elif first > after + 1:
             said = f"History begins at event {first}; what was before is no longer kept."
         else:
             return None
@@ -209,9 +209,9 @@ class Events:
             )
         return found, place_of(found[-1]) if len(found) == PAGE else settled
 
-    def _oldest(self) -> int | None:
+    def _forgotten(self) -> int:
         with self._database.reading() as session:
-            return event_store.oldest(session)
+            return event_store.forgotten(session)
 
     # ---- following
 

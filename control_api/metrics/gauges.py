@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 
@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 from control_api import attempts
 from control_api.cluster import watching
 from control_api.errors import DatabaseUnavailable
+from control_api.events import webhook_store, webhooks
+from control_api.events.models import Webhook
 from control_api.service import Service
 from control_api.workers import store, wire
 from control_api.workers.models import Watch
@@ -59,7 +61,7 @@ def _read(service: Service, now: datetime) -> Iterator[Metric]:
 def _stored(service: Service, now: datetime) -> Iterator[Metric]:
     """Yield what only the database knows; it is the same whichever process is asked."""
     try:
-        watch, sums = _look(service, now)
+        watch, sums, hooks = _look(service, now)
     except DatabaseUnavailable:
         yield _gauge("muster_database_up", UP, 0)
         return
@@ -68,18 +70,24 @@ def _stored(service: Service, now: datetime) -> Iterator[Metric]:
     for status, count in sums.by_status.items():
         workers.add_metric([status.value], count)
     yield workers
+    receivers = GaugeMetricFamily(
+        "muster_webhooks", "Webhooks, by how their receivers do.", labels=["health"]
+    )
+    for health, count in webhooks.tally(hooks).items():
+        receivers.add_metric([health.value], count)
+    yield receivers
     ticked_at = watch.ticked_at.timestamp() if watch else None
     yield _gauge(
         "muster_monitor_last_tick_timestamp_seconds", "When the leader last judged the fleet.", ticked_at
     )
 
 
-def _look(service: Service, now: datetime) -> tuple[Watch | None, Stats]:
+def _look(service: Service, now: datetime) -> tuple[Watch | None, Stats, Sequence[Webhook]]:
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
         has_cluster = service.cluster is not None
         sums = service.sums.get(lambda: wire.stats(store.tallies(session, at), at, has_cluster))
-        return store.watch(session), sums
+        return store.watch(session), sums, webhook_store.every(session)
 
 
 def _own(service: Service) -> Iterator[Metric]:

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from control_api.db import Database
 from control_api.events import audit, audit_store
-from control_api.events.keeping import forget_old_entries
+from control_api.events.keeping import Ages, forget
 from control_api.events.models import AuditEntry
 from control_api.identity.roles import Role
 from tests.control_api.identity.world import add, log_in
@@ -132,7 +132,9 @@ def test_entries_older_than_the_retention_are_deleted_and_no_others(
 ) -> None:
     monkeypatch.setattr(audit_store, "DELETED_AT_ONCE", 4)
     fill(database, 10)
-    assert forget_old_entries(database, timedelta(days=30), START + timedelta(days=30, seconds=7)) == 7
+    ages = Ages(audit=timedelta(days=30), history=None)
+    gone = list(forget(database, ages, START + timedelta(days=30, seconds=7)))
+    assert gone == [("audit", 4), ("audit", 3), ("deliveries", 0)]
     with database.reading() as session:
         assert [entry.subject for entry in session.scalars(select(AuditEntry))] == [
             "worker:7",

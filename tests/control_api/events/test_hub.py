@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from control_api.db import Database
 from control_api.errors import Overloaded
-from control_api.events import hub
+from control_api.events import event_store, hub
 from control_api.events.event_store import Kind
 from control_api.events.hub import Events, Place, StreamEnded
+from control_api.workers import history_store
 from tests.control_api.events.test_tail import write
-from tests.control_api.world import Api
+from tests.control_api.world import START, Api
 
 PATIENCE = 10
 
@@ -161,10 +163,13 @@ async def test_the_filters_say_the_same_of_the_table_and_of_memory(
 async def test_a_place_before_the_beginning_of_history_is_told_where_history_begins(
     events: Events, database: Database
 ) -> None:
-    for number in range(1, 6):
+    for number in range(1, 4):
         write(database, str(number))
     with database.transaction() as session:
-        session.connection().exec_driver_sql("DELETE FROM transitions WHERE id < 4")
+        for text in ("4", "5"):
+            history_store.record_note(session, text, evidence={}, now=START + timedelta(days=1))
+    with database.transaction() as session:
+        assert event_store.forget(session, 0, START + timedelta(days=1)) == (3, 3)
     await settled(events, 5)
     with events.place(1) as place:
         (told,) = await place.take(PATIENCE)

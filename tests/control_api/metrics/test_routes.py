@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from control_api.events import webhook_store
 from control_api.identity.roles import Role
 from control_api.metrics.gauges import Process
 from tests.control_api.identity.test_keys import make
 from tests.control_api.servers import RedisServer
-from tests.control_api.world import Api, Clock, bearer, make_settings, running_api
+from tests.control_api.world import START, Api, Clock, bearer, make_settings, running_api
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -66,6 +68,23 @@ async def test_workers_are_counted_by_the_status_that_they_have_now(api: Api) ->
     assert of(await read(api), "muster_workers") == counts
     api.clock.advance(100)  # and no monitor has looked
     assert of(await read(api), "muster_workers") == {**counts, "ACTIVE": 0, "INACTIVE": 2}
+
+
+async def test_webhooks_are_counted_by_how_their_receivers_do(api: Api) -> None:
+    states = [{}, {"failing_since": START}, {"enabled": False}, {"enabled": False, "disabled_reason": "dead"}]
+    with api.service.database.transaction() as session:
+        for state in states:
+            common = {
+                "url": "https://a.example.org/",
+                "kinds": [],
+                "statuses": [],
+                "enabled": True,
+                "cursor": 0,
+            }
+            times = {"created_at": START, "updated_at": START}
+            webhook_store.add(session, id=uuid4(), secret="x", **{**common, **times, **state})
+    expected = {"well": 1, "failing": 1, "off": 1, "disabled": 1}
+    assert of(await read(api), "muster_webhooks") == expected
 
 
 async def test_heartbeats_are_counted_with_their_batches_their_lag_and_the_reasons_of_refusals(
