@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 50
 OVERLAP = timedelta(hours=24)  # in which the secret before still signs too
-REST = {"failing_since": None, "resume_at": None, "disabled_reason": None}
+ANEW = {"failing_since": None, "resume_at": None}
 log = structlog.get_logger()
 
 
@@ -78,7 +78,8 @@ def get(session: Session, webhook_id: UUID) -> Webhook:
 
 def change(session: Session, webhook_id: UUID, values: dict[str, Any], by: By) -> Webhook:
     """Change a receiver; whatever waits for it is tried at once. Raises WebhookNotFound."""
-    webhook = _change(session, webhook_id, {**values, **REST, "updated_at": by.now})
+    decided = {"disabled_reason": None} if "enabled" in values else {}
+    webhook = _change(session, webhook_id, {**values, **ANEW, **decided, "updated_at": by.now})
     webhook_store.hurry(session, webhook_id, by.now)
     _trail(session, "update", webhook_id, values, by)
     return webhook

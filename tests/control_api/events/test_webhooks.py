@@ -340,6 +340,8 @@ async def test_a_receiver_that_takes_nothing_for_three_days_is_disabled_with_the
     clock.advance(DAY)
     await asyncio.sleep(0.2)
     assert receiver.events() == [1, 1]
+    moved = await ask(told, "PATCH", f"/{made['id']}", {"kinds": ["monitor.note"]})
+    assert (moved["enabled"], moved["disabledReason"]) == (False, reason)
     again = await ask(told, "PATCH", f"/{made['id']}", {"enabled": True})
     assert (again["enabled"], again["disabledReason"], again["failingSince"]) == (True, None, None)
     fine = [(3, "delivered", 1, "HTTP 204"), (2, "delivered", 1, "HTTP 204")]
