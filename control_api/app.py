@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from control_api import http, middleware, redis_link
 from control_api.attempts import Attempts, Counters, LoginAttempts
@@ -100,6 +101,8 @@ def create_app(
     api.add_middleware(middleware.Counted, count=service.meters.request)
     api.add_middleware(middleware.AccessLog)
     api.add_middleware(middleware.RequestId)
+    # nginx on this machine says who asks; nobody else is believed
+    api.add_middleware(ProxyHeadersMiddleware, trusted_hosts="127.0.0.1")
     http.install(api)
     api.include_router(identity_router)
     api.include_router(user_router)

@@ -20,6 +20,7 @@ MusterError
 ├── TooManyStreams
 ├── InvalidRequest
 ├── BodyTooLarge
+├── InternalError
 ├── NotFound
 │   ├── WorkerNotFound
 │   ├── EnrolmentTokenNotFound
@@ -56,6 +57,10 @@ class MusterError(Exception):
 def code(kind: type[MusterError]) -> str:
     """Return the code of an error: its class's name in capitals, `HOSTNAME_TAKEN`."""
     return "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in kind.__name__)[1:]
+
+
+class InternalError(MusterError):
+    """Something failed inside the control API; its log says what."""
 
 
 class BadSettings(MusterError):

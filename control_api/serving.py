@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +13,15 @@ import uvicorn
 
 from control_api import systemd
 from control_api.errors import BadSettings
+from control_api.protocol import Protocol
 
 KEEP_ALIVE = (
     90  # seconds: longer than the pause between two heartbeats, and than the proxy keeps its connections
 )
 GRACEFUL = 10  # seconds for the requests under way: longer than any of them takes (see postgres_link)
 DEAF = 30  # seconds that sent data may wait for a client before its connection is ended
+GARBAGE = (20_000, 20, 20)  # objects and rounds between two collections
+TURN = 0.0005  # seconds that a computing thread keeps the interpreter while heartbeats wait; Python's own are 5 ms
 log = structlog.get_logger()
 
 
@@ -32,6 +37,8 @@ class Server(uvicorn.Server):
         """Start, then tell."""
         await super().startup(sockets)
         if self.started:
+            sys.setswitchinterval(TURN)
+            _spare_collections()
             systemd.notify("READY=1")
             log.info("ready", url=f"http://{self.config.host}:{self.config.port}")
 
@@ -55,11 +62,11 @@ def run(app: Any, host: str, port: int, stopping: Sequence[Callable[[], None]] =
             app,
             host=host,
             port=port,
+            http=Protocol,
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=True,
-            forwarded_allow_ips="127.0.0.1",  # nginx on this machine; nobody else is believed
+            proxy_headers=False,  # the application does it behind the heartbeats, which do not need it
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACEFUL,
         ),
@@ -69,6 +76,16 @@ def run(app: Any, host: str, port: int, stopping: Sequence[Callable[[], None]] =
     if not server.started:
         msg = "The service could not start; the lines above say why."
         raise BadSettings(msg)
+
+
+def _spare_collections() -> None:
+    """Never look again at what is there for good, and seldom at the rest: heartbeats leave no cycles.
+
+    With Python's own thresholds the collector takes a sixth of the time of a busy process.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 def _listen(host: str, port: int) -> socket.socket:

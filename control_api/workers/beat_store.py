@@ -112,16 +112,17 @@ def refusal(known: Known | None, beat: Beat) -> type[MusterError] | None:
 
 
 # The rows are locked in id order before they are written, else two processes with the same workers deadlock.
+# One CTE holds them: to join two is to compare every heartbeat of a batch with every other.
 # The conditions say what `refusal` says; tests hold both to one table.
 POSTGRES_WRITE = """
-WITH beat AS MATERIALIZED (
-  SELECT * FROM unnest(%(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[],
-                       %(node_ready)b::bool[], %(cpu_usage)b::float8[], %(memory_usage)b::float8[],
-                       %(disk_usage)b::float8[], %(current_pods)b::int4[], %(load_average)b::float8[])
-    AS t (worker_id, epoch, boot_id, seq, node_ready,
-          cpu_usage, memory_usage, disk_usage, current_pods, load_average)
-), held AS MATERIALIZED (
-  SELECT h.worker_id FROM heartbeats h JOIN beat USING (worker_id) ORDER BY h.worker_id FOR UPDATE OF h
+WITH beat AS (
+  SELECT told.*
+  FROM unnest(%(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[],
+              %(node_ready)b::bool[], %(cpu_usage)b::float8[], %(memory_usage)b::float8[],
+              %(disk_usage)b::float8[], %(current_pods)b::int4[], %(load_average)b::float8[])
+    AS told (worker_id, epoch, boot_id, seq, node_ready,
+             cpu_usage, memory_usage, disk_usage, current_pods, load_average)
+  JOIN heartbeats held USING (worker_id) ORDER BY worker_id FOR UPDATE OF held
 )
 UPDATE heartbeats h SET
   received_at = %(now)b, node_ready = beat.node_ready, left_at = NULL, left_reason = NULL,
@@ -130,8 +131,8 @@ UPDATE heartbeats h SET
   previous_boot_id = CASE WHEN beat.boot_id <> h.boot_id THEN h.boot_id ELSE h.previous_boot_id END,
   cpu_usage = beat.cpu_usage, memory_usage = beat.memory_usage, disk_usage = beat.disk_usage,
   current_pods = beat.current_pods, load_average = beat.load_average
-FROM beat, held, workers w
-WHERE h.worker_id = held.worker_id AND beat.worker_id = held.worker_id AND w.id = held.worker_id
+FROM beat, workers w
+WHERE h.worker_id = beat.worker_id AND w.id = beat.worker_id
   AND w.epoch = beat.epoch AND w.removed_at IS NULL
   AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
        OR CASE WHEN beat.boot_id = h.boot_id THEN beat.seq > h.seq

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
-from control_api.errors import BodyTooLarge, InvalidCredential, InvalidRequest, MusterError
+from control_api.errors import BodyTooLarge, InternalError, InvalidCredential, InvalidRequest, MusterError
 from control_api.workers import lifecycle
 from control_api.workers.batcher import GroupCommit
 from control_api.workers.beat_store import Beat, BeatStore, Outcome, Stored
@@ -84,19 +84,29 @@ class Heartbeats:
         if found is None:
             await self.app(scope, receive, send)
             return
+        body = await _body(receive)
+        if body is not None:
+            await _send(send, await self.answer(found[1], scope["headers"], body))
+
+    async def answer(self, path_id: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
+        """Take a heartbeat that came to the path of the worker `path_id`, and return what answers it."""
         try:
-            answer = await self._take(found[1], scope["headers"], receive)
+            return await self._take(path_id, headers, body)
         except MusterError as exc:
             self._refused(exc)
             answer = self._failure(exc)
             if answer[0] == 409:
-                log.warning("heartbeat refused", worker=found[1], reason=type(exc).__name__)
-        await _send(send, answer)
+                log.warning("heartbeat refused", worker=path_id, reason=type(exc).__name__)
+            return answer
+        except Exception:
+            log.exception("heartbeat failed", worker=path_id)
+            return self._failure(InternalError())
 
-    async def _take(self, path_id: str, headers: list[tuple[bytes, bytes]], receive: Receive) -> Answer:
+    async def _take(self, path_id: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
         claim = self._authenticate(path_id, headers)
-        beat = _beat(claim, await _body(receive))
-        outcome = await self._beats.submit(beat)
+        if len(body) > LARGEST_BODY:
+            raise BodyTooLarge
+        outcome = await self._beats.submit(_beat(claim, body))
         if not isinstance(outcome, Stored):
             raise outcome
         status = _status(outcome)
@@ -168,18 +178,17 @@ def _beat(claim: Claim, body: bytes) -> Beat:
     )
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes | None:
+    """Return the body, or what there is of it once it is too large; None when the client has gone."""
     body: bytes = b""
-    while True:
+    while len(body) <= LARGEST_BODY:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise InvalidRequest
-        chunk: bytes = message.get("body", b"")
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise BodyTooLarge
+            return None
+        body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            break
+    return body
 
 
 @cache

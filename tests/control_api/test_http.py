@@ -28,7 +28,9 @@ def test_every_error_is_a_sentence_and_has_a_status(kind: type[MusterError]) -> 
     status, body, _ = http.failure(kind())
     assert re.fullmatch(r"[A-Z].*[.)]", str(kind())), kind.__doc__
     assert (
-        status == 500 if kind.__name__ in STARTUP else status in {401, 403, 404, 409, 410, 413, 422, 429, 503}
+        status == 500
+        if kind.__name__ in {*STARTUP, "InternalError"}
+        else status in {401, 403, 404, 409, 410, 413, 422, 429, 503}
     )
     assert errors.code(kind).encode() in body
 
