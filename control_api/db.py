@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import (
+    JSON,
     BigInteger,
     ColumnElement,
     Connection,
@@ -26,6 +28,8 @@ from sqlalchemy import (
     Enum,
     FromClause,
     MetaData,
+    Select,
+    Uuid,
     cast,
     column,
     create_engine,
@@ -99,6 +103,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def words(of: type[StrEnum], name: str) -> Enum:
@@ -347,10 +354,16 @@ def announce(session: Session) -> None:
 
 
 def table(
-    session: Session, rows: Iterable[Sequence[Any]], columns: Mapping[str, type[TypeEngine[Any]]]
+    session: Session,
+    rows: Iterable[Sequence[Any]],
+    columns: Mapping[str, type[TypeEngine[Any]] | TypeEngine[Any]],
 ) -> FromClause:
-    """Return rows of text and numbers as something to select from: one parameter, however many there are."""
+    """Return rows as something to select from: one parameter, however many there are.
+
+    columns: their types, Json for what goes into a column of JSON as it is.
+    """
     sent = list(rows)
+    cells: list[ColumnElement[Any]]
     if session.get_bind().dialect.name == "sqlite":
         each = func.json_each(json.dumps(sent)).table_valued("value")
         cells = [func.json_extract(each.c.value, f"$[{place}]") for place in range(len(columns))]
@@ -358,9 +371,22 @@ def table(
         each = func.jsonb_array_elements(literal(sent, postgresql.JSONB)).table_valued(
             column("value", postgresql.JSONB)
         )
-        cells = [each.c.value[place].astext for place in range(len(columns))]
+        objects = [each.c.value[place] for place in range(len(columns))]
+        cells = [
+            cell if kind is Json else cell.astext
+            for cell, kind in zip(objects, columns.values(), strict=True)
+        ]
     typed = zip(cells, columns.items(), strict=True)
-    return select(*(cast(cell, kind).label(name) for cell, (name, kind) in typed)).subquery()
+    return select(
+        *((cell if kind is Json else cast(cell, kind)).label(name) for cell, (name, kind) in typed)
+    ).subquery()
+
+
+def members(session: Session, ids: Sequence[UUID]) -> Select[UUID]:
+    """Return these ids as a query: one parameter, however many there are."""
+    if session.get_bind().dialect.name == "sqlite":
+        return select(table(session, ((each.hex,) for each in ids), {"id": Uuid}).c.id)
+    return select(func.unnest(literal(ids, postgresql.ARRAY(Uuid))))
 
 
 def hold_file_lock(database: Database) -> int:

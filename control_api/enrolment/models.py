@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import JSON, Index, LargeBinary, String, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from control_api.db import Base, UtcDateTime
+from control_api.db import Base, Json, UtcDateTime
 
-Json = JSON().with_variant(postgresql.JSONB(), "postgresql")
 STANDING = text("revoked_at IS NULL")  # a revoked token frees its name
 
 

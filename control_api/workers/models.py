@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     CheckConstraint,
     Double,
@@ -20,13 +19,11 @@ from sqlalchemy import (
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from control_api.db import Base, UtcDateTime, words
+from control_api.db import Base, Json, UtcDateTime, words
 from control_api.workers.lifecycle import Intent, Node, Status
 
-Json = JSON().with_variant(JSONB(), "postgresql")
 BigKey = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts up by itself there
 NODE = Enum(
     Node,
