@@ -41,6 +41,10 @@ fuzz: .venv/.ready ## the schema fuzzer with more than 20,000 cases
 	@tests/install_servers
 	MUSTER_FUZZ_EXAMPLES=500 MUSTER_FUZZ_SEED=$$RANDOM $(BIN)/pytest -s --timeout 3600 tests/fuzz
 
+bench: .venv/.ready ## measure speed against its goals, and write bench/RESULTS.md; about an hour
+	@tests/install_servers
+	bench/run --write bench/RESULTS.md
+
 lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	@PATH="$$PWD/$(BIN):$$PATH"
 	$(LOCK) --all-extras --group dev --group docs --output-file constraints.txt
@@ -51,4 +55,4 @@ lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	.ci/make_venv $(PYTHON)
 	touch $@
 
-.PHONY: help up down check fix test test-fast fuzz lock
+.PHONY: help up down check fix test test-fast fuzz bench lock

@@ -1,30 +1,21 @@
-"""How long a page of the list takes in PostgreSQL, and what stats and inventory cost: `python -m bench.list_pages`.
-
-Starts a PostgreSQL server of its own, fills it with workers (100,000 unless told otherwise) and prints a table.
-The time of a page is what EXPLAIN (ANALYZE) says of each of its statements, planning included.
-"""
+"""How long a page of the list takes in PostgreSQL, and what stats and inventory cost."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import resource
-import shutil
 import statistics
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import psycopg
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from bench import postgresql
+from bench.report import Options, Section, verdict
 from control_api import schema
 from control_api.db import Database
 from control_api.workers import inventory, inventory_store, list_store, store
@@ -88,30 +79,6 @@ def fill(database: Database, rows: int, now: datetime) -> None:
             connection.execute(statement, {"rows": rows, "now": now} if "%(" in statement else None)
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """Run a PostgreSQL server of our own, as Debian configures it, and yield the URL of an empty database."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
-    directory = Path(tempfile.mkdtemp(prefix="muster-bench-pg-"))
-    become = []
-    if os.getuid() == 0:  # the server refuses to be root
-        shutil.chown(directory, "postgres", "postgres")
-        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-
-    def run(*command: str) -> None:
-        subprocess.run([*become, *command], check=True, capture_output=True, cwd=directory)
-
-    data, options = str(directory / "data"), f"-k {directory} -c listen_addresses="
-    run(str(programs / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-    control = [str(programs / "pg_ctl"), "-D", data, "-w"]
-    run(*control, "-l", str(directory / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql://postgres@/postgres?host={directory}"
-    finally:
-        run(*control, "-m", "immediate", "stop")
-        shutil.rmtree(directory)
-
-
 def milliseconds_in_database(session: Session, work: Callable[[], Any]) -> float:
     """Return what planning and running the statements of `work` take in the database."""
     asked: list[tuple[str, Any]] = []
@@ -130,45 +97,31 @@ def milliseconds_in_database(session: Session, work: Callable[[], Any]) -> float
     return took
 
 
-def measure_pages(session: Session, runs: int) -> None:
-    """Print the median time of the first and of a later page of every list."""
-    print("| page of 100 | first, ms | next, ms |\n|---|---:|---:|")
+def _page_rows(session: Session, runs: int) -> Iterator[tuple[str, str, str]]:
+    """Yield the median time of the first and of a later page of every list."""
     for name, wanted in PAGES.items():
         first = list_store.page(session, AT, LOOKING, wanted)
-        lists = [wanted] + ([replace(wanted, after=first.after)] if first.after else [])
-        times = []
-        for each in lists:
-            page = [milliseconds_in_database(session, lambda w=each: _page(session, w)) for _ in range(runs)]
-            times.append(f"{statistics.median(page):.1f}")
-        print(f"| {name} | {' | '.join([*times, '-'][:2])} |")
+        later = _milliseconds(session, replace(wanted, after=first.after), runs) if first.after else None
+        yield name, f"{_milliseconds(session, wanted, runs):.1f}", "-" if later is None else f"{later:.1f}"
 
 
-def _page(session: Session, wanted: Listing) -> None:
-    list_store.page(session, AT, LOOKING, wanted)
+def _milliseconds(session: Session, wanted: Listing, runs: int) -> float:
+    page = partial(list_store.page, session, AT, LOOKING, wanted)
+    return statistics.median(milliseconds_in_database(session, page) for _ in range(runs))
 
 
-def measure_whole_fleet(session: Session, runs: int) -> None:
-    """Print what stats, the inventory's entity tag and the inventory itself take, and the memory of this process."""
+def _whole_rows(session: Session, runs: int) -> Iterator[tuple[str, str, str]]:
+    """Yield what reads the whole fleet takes, in this process too."""
 
-    def tag() -> str:
-        return inventory_store.fingerprint(session, AT)
+    def document() -> None:
+        inventory.document(inventory_store.rows(session, AT)).close()
 
-    def document() -> int:
-        file = inventory.document(inventory_store.rows(session, AT))
-        size = file.tell()
-        file.close()
-        return size
-
-    print("\n| whole fleet | ms |\n|---|---:|")
-    for name, work in (("stats", lambda: store.tallies(session, AT)), ("inventory, 304", tag)):
-        print(f"| {name} | {statistics.median(_timed(work) for _ in range(runs)):.0f} |")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    took = _timed(document)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"| inventory, {document() / 2**20:.0f} MiB | {took:.0f} |")
-    print(
-        f"\nMemory of this process: {before / 1024:.0f} MiB before, {after / 1024:.0f} MiB after the inventory."
-    )
+    for name, work in (
+        ("stats", partial(store.tallies, session, AT)),
+        ("inventory, 304", partial(inventory_store.fingerprint, session, AT)),
+        ("inventory, whole", document),
+    ):
+        yield name, f"{statistics.median(_timed(work) for _ in range(runs)):.0f}", "-"
 
 
 def _timed(work: Callable[[], Any]) -> float:
@@ -177,21 +130,22 @@ def _timed(work: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def main() -> None:
+def run(options: Options) -> Section:
     """Fill a database and measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=5)
-    asked = parser.parse_args()
-    with server() as url:
-        database = Database(url)
+    with postgresql.server() as server:
+        database = Database(server.create("fleet"))
         schema.upgrade(database)
-        fill(database, asked.workers, NOW)
+        fill(database, options.workers, NOW)
         with database.reading() as session:
-            measure_pages(session, asked.runs)
-            measure_whole_fleet(session, asked.runs)
+            pages = list(_page_rows(session, options.runs))
+            whole = list(_whole_rows(session, options.runs))
         database.close()
-
-
-if __name__ == "__main__":
-    main()
+    slowest = max(float(time) for _, *times in pages for time in times if time != "-")
+    return Section(
+        "List pages",
+        f"{options.workers:,} workers. A page is what EXPLAIN (ANALYZE) says of each of its statements, with planning; "
+        f"reads of the whole fleet are what they take in the control API too. Medians of {options.runs} runs.",
+        ("100 workers of", "first page, ms", "next page, ms"),
+        [*pages, *whole],
+        [verdict(f"the slowest page takes {slowest:.1f} ms in the database", "≤ 20 ms", slowest <= 20)],
+    )
