@@ -14,7 +14,7 @@ import structlog
 from control_api.errors import DatabaseUnavailable, Overloaded
 from control_api.events import event_store
 from control_api.events.event_store import Event, Kind, place_of
-from control_api.events.tail import PAGE, News, Tail
+from control_api.events.tail import News, Tail
 
 if TYPE_CHECKING:
     from control_api.db import Database
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RECENT = 2000  # events kept in memory, for all readers together
 POLL = 1.0  # seconds between two looks at the table when nobody calls
 READERS = 1000  # more are turned away
+TAKEN = 100  # events that a reader is given at once: what a deaf one costs until it is dropped
 log = structlog.get_logger()
 
 
@@ -188,7 +189,7 @@ class Events:
         if position < self._floor:
             return await asyncio.to_thread(self._stored, place, position, settled)
         begin = bisect_right(self._recent, position, key=place_of)
-        some = self._recent[begin : begin + PAGE]
+        some = self._recent[begin : begin + TAKEN]
         return [event for event in some if place.wants(event)], place_of(some[-1]) if some else settled
 
     async def missing(self, after: int, settled: int) -> Event | None:
@@ -205,9 +206,9 @@ class Events:
     def _stored(self, place: Place, position: int, settled: int) -> tuple[list[Event], int]:
         with self._database.reading() as session:
             found = event_store.after(
-                session, position, PAGE, upto=settled, worker=place.worker, kinds=place.kinds
+                session, position, TAKEN, upto=settled, worker=place.worker, kinds=place.kinds
             )
-        return found, place_of(found[-1]) if len(found) == PAGE else settled
+        return found, place_of(found[-1]) if len(found) == TAKEN else settled
 
     def _forgotten(self) -> int:
         with self._database.reading() as session:

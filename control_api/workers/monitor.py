@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import structlog
 
 from control_api.db import Database, Leadership
 from control_api.errors import DatabaseUnavailable
-from control_api.workers import history_store, operations, store, watch_store
+from control_api.workers import history_store, index_store, operations, store, watch_store
 from control_api.workers.lifecycle import Moment, Rules, Status
 from control_api.workers.watch_store import Census
 
+INDEX_SECONDS = 60  # between two checks of the index of statuses, which cost half a look each
 STOP_SECONDS = 3  # how long a stop waits for the look that is under way
 log = structlog.get_logger()
 
@@ -119,6 +121,7 @@ class Monitor:
         self._monotonic = monotonic
         self._alive = alive
         self._memory: Memory | None = None
+        self._index_due = -math.inf
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._looked_at: float | None = None
@@ -185,7 +188,18 @@ class Monitor:
             grace_until = memory.grace_until.isoformat()
             log.warning(f"monitor: {note}", live=counted.live, late=counted.late, grace_until=grace_until)
         tell(changes)
+        self._check_index(monotonic)
         return list(memory.notes)
+
+    def _check_index(self, monotonic: float) -> None:
+        """Now and then find what a process of the version before has changed during an upgrade."""
+        if monotonic < self._index_due:
+            return
+        self._index_due = monotonic + INDEX_SECONDS
+        with self._leadership.transaction() as session:
+            wrong = index_store.repair(session)
+        if wrong:
+            log.warning("monitor: the index of statuses was behind", workers=wrong)
 
     def _run(self) -> None:
         due = self._monotonic()

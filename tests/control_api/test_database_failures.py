@@ -16,7 +16,7 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.control_api.processes import Service, wait_until
+from tests.control_api.processes import PATIENCE, Service, crowding, wait_until
 from tests.control_api.servers import PostgreSQL, start_postgresql
 from tests.control_api.world import PASSWORD, SETTINGS, bearer, make_settings, registration, running_api
 
@@ -71,9 +71,9 @@ def ask(service: Service, request: dict[str, Any]) -> tuple[str, int, str | None
     """Return what was asked, the status, Retry-After, and whether it took longer than allowed."""
     began = time.monotonic()
     with httpx2.stream(
-        **{**request, "url": f"{service.url}{request['url']}"}, timeout=BOUND + 20
+        **{**request, "url": f"{service.url}{request['url']}"}, timeout=BOUND + PATIENCE
     ) as answer:  # a stream: some answers never end
-        late = time.monotonic() - began > BOUND
+        late = time.monotonic() - began > BOUND * crowding()
         return request["url"], answer.status_code, answer.headers.get("retry-after"), late
 
 
@@ -82,7 +82,7 @@ def refused(asked: list[dict[str, Any]]) -> list[tuple[str, int, str | None, boo
 
 
 def unready(service: Service) -> tuple[int, bool, bool]:
-    answer = httpx2.get(f"{service.url}/readyz", timeout=BOUND + 20)
+    answer = httpx2.get(f"{service.url}/readyz", timeout=BOUND + PATIENCE)
     return answer.status_code, answer.json()["ready"], answer.json()["database"]
 
 
@@ -97,7 +97,7 @@ def test_everything_answers_503_while_postgresql_is_down_and_works_again_without
         assert httpx2.get(f"{service.url}/healthz").status_code == 200
     finally:
         server.start()
-    assert wait_until(lambda: service.ready()["ready"], 10) < 5
+    wait_until(lambda: service.ready()["ready"], 5)
     assert service.beat(worker).status_code == 200
     assert service.workers()["steady"] == "ACTIVE"
 
@@ -124,7 +124,7 @@ def test_prometheus_reads_on_while_postgresql_is_down(
 
 
 def metrics(service: Service, headers: dict[str, str]) -> httpx2.Response:
-    return httpx2.get(f"{service.url}/metrics", headers=headers, timeout=BOUND + 20)
+    return httpx2.get(f"{service.url}/metrics", headers=headers, timeout=BOUND + PATIENCE)
 
 
 def test_everything_answers_503_in_bounded_time_while_postgresql_is_frozen(
@@ -140,10 +140,10 @@ def test_everything_answers_503_in_bounded_time_while_postgresql_is_frozen(
         began = time.monotonic()
         assert ask(service, asked[0]) == refused(asked)[0]
         assert unready(service) == (503, False, False)
-        assert time.monotonic() - began < BOUND
+        assert time.monotonic() - began < BOUND * crowding()
     finally:
         server.signal(signal.SIGCONT)
-    assert wait_until(lambda: service.ready()["ready"], 20) < 10
+    wait_until(lambda: service.ready()["ready"], 10)
     assert service.beat(worker).status_code == 200
     assert service.workers()["steady"] == "ACTIVE"
 

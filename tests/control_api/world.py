@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
 from control_api import migrations
 from control_api.app import create_app
 from control_api.cluster.kubernetes import Cluster
+from control_api.errors import DatabaseUnavailable
 from control_api.identity import store as identity_store
 from control_api.identity.roles import Role
 from control_api.service import Service
 from control_api.settings import Settings
 
+Answer = TypeVar("Answer")
 HEAD = max(path.name[:4] for path in Path(migrations.__file__).parent.glob("versions/[0-9]*.py"))
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TOKEN = "registration-token-of-the-tests"
@@ -116,6 +118,14 @@ class Api:
 def registration(**facts: Any) -> dict[str, Any]:
     body = {"hostname": "w1", "ipAddress": "192.0.2.11", "cpuCores": 8, "registrationToken": TOKEN, **facts}
     return {name: value for name, value in body.items() if value is not None}
+
+
+def patiently(attempt: Callable[[], Answer]) -> Answer:
+    """Return what the attempt returns; who finds no free connection in time tries again, as an agent does."""
+    for _ in range(20):
+        with suppress(DatabaseUnavailable):
+            return attempt()
+    return attempt()
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -36,6 +36,7 @@ from tests.control_api.world import (
     Clock,
     bearer,
     make_settings,
+    patiently,
     registration,
     running_api,
 )
@@ -288,11 +289,15 @@ def at_once(database: Database, token: str, facts: list[dict[str, Any]]) -> list
 
     def register(mine: dict[str, Any]) -> Entry | type[MusterError]:
         request = Registration.model_validate(registration(registrationToken=None, **mine))
-        barrier.wait()
-        try:
+
+        def once() -> Entry:
             with database.transaction() as session:
                 at = Moment(START, Rules())
                 return registry.register(session, DOORS, request, bearer=token, peer=None, at=at)
+
+        barrier.wait()
+        try:
+            return patiently(once)
         except MusterError as exc:
             return type(exc)
 

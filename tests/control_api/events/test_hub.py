@@ -87,7 +87,7 @@ async def test_readers_that_come_while_much_is_written_get_everything_once(
     events: Events, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "RECENT", 7)
-    monkeypatch.setattr(hub, "PAGE", 3)
+    monkeypatch.setattr(hub, "TAKEN", 3)
     wanted = [str(number) for number in range(120)]
 
     async def read(delay: float) -> list[str]:

@@ -67,7 +67,9 @@ async def test_workers_are_counted_by_the_status_that_they_have_now(api: Api) ->
     counts = {"PENDING": 1, "ACTIVE": 2, "INACTIVE": 0, "MAINTENANCE": 0, "NOT_READY": 0}
     assert of(await read(api), "muster_workers") == counts
     api.clock.advance(100)  # and no monitor has looked
-    assert of(await read(api), "muster_workers") == {**counts, "ACTIVE": 0, "INACTIVE": 2}
+    async with asyncio.timeout(60):  # on a machine under load counting is dear, and is shared for a while
+        while of(await read(api), "muster_workers") != {**counts, "ACTIVE": 0, "INACTIVE": 2}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_webhooks_are_counted_by_how_their_receivers_do(api: Api) -> None:

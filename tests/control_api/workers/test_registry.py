@@ -33,6 +33,7 @@ from tests.control_api.world import (
     Clock,
     bearer,
     make_settings,
+    patiently,
     registration,
     running_api,
 )
@@ -349,10 +350,14 @@ def register(
     database: Database, barrier: threading.Barrier, at: Moment, facts: dict[str, Any]
 ) -> Entry | type[Exception]:
     request = Registration.model_validate(registration(**facts))
-    barrier.wait()
-    try:
+
+    def once() -> Entry:
         with database.transaction() as session:
             return registry.register(session, DOORS, request, bearer=None, peer=None, at=at)
+
+    barrier.wait()
+    try:
+        return patiently(once)
     except MusterError as exc:
         return type(exc)
 
