@@ -74,7 +74,7 @@ class Delivering:
         await asyncio.to_thread(self._store.shutdown)
 
     async def _run(self) -> None:
-        with self._events.place() as place:
+        with self._events.place(own=True) as place:
             while not self._stopping.is_set():
                 place.woken.clear()
                 try:

@@ -47,6 +47,7 @@ class Place:
         self.position: int | None = None
         self.worker = worker
         self.kinds = kinds
+        self.own = False
         self.woken = asyncio.Event()
         self._reason: str | None = None
 
@@ -153,8 +154,8 @@ class Events:
 
     @property
     def readers(self) -> int:
-        """How many read."""
-        return len(self._places)
+        """How many clients read."""
+        return sum(not place.own for place in self._places)
 
     async def subscribe(
         self, after: int | None = None, *, worker: UUID | None = None, kinds: Collection[Kind] = ()
@@ -167,12 +168,21 @@ class Events:
 
     @contextmanager
     def place(
-        self, after: int | None = None, *, worker: UUID | None = None, kinds: Collection[Kind] = ()
+        self,
+        after: int | None = None,
+        *,
+        worker: UUID | None = None,
+        kinds: Collection[Kind] = (),
+        own: bool = False,
     ) -> Iterator[Place]:
-        """Take a place behind the event `after`, or at the end. Raises Overloaded when too many read."""
-        if self._ended or len(self._places) >= READERS:
+        """Take a place behind the event `after`, or at the end. Raises Overloaded when too many read.
+
+        own: for a part of this process, which neither counts as a reader nor is kept out by them.
+        """
+        if self._ended or (not own and self.readers >= READERS):
             raise Overloaded
         place = Place(self, after, worker, frozenset(kinds))
+        place.own = own
         if self._settled is not None:
             place.begin(self._settled)
         self._places.add(place)

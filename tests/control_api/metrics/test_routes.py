@@ -195,7 +195,8 @@ async def test_what_is_not_configured_is_no_feature(sqlite_api: Api) -> None:
 
 
 async def test_open_streams_are_counted(sqlite_api: Api) -> None:
-    with sqlite_api.service.events.place(), sqlite_api.service.events.place():
+    events = sqlite_api.service.events
+    with events.place(), events.place(), events.place(own=True):  # the last one is no client
         assert value(await read(sqlite_api), "muster_event_streams") == 2
     sqlite_api.service.events.dropped = 3
     samples = await read(sqlite_api)
