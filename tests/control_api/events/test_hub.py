@@ -195,9 +195,9 @@ async def test_more_readers_than_the_bound_are_turned_away(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "READERS", 2)
-    with events.place(), events.place(), pytest.raises(Overloaded):
-        with events.place(own=True):  # a part of the service is not kept out by its clients
-            events.place().__enter__()
+    # a part of the service is not kept out by its clients
+    with events.place(), events.place(), events.place(own=True), pytest.raises(Overloaded):
+        events.place().__enter__()
     with events.place(), events.place(own=True):
         assert events.readers == 1
 
