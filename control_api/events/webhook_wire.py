@@ -15,7 +15,7 @@ from control_api.workers.lifecycle import Status
 
 LARGEST = 2**63 - 1
 URL = r"^https?://[^\x00-\x20\x7f-\U0010ffff]+$"
-Url = Annotated[str, Field(max_length=2000, pattern=URL, examples=["https://hooks.example.org/muster"])]
+Url = Annotated[str, Field(max_length=2000, pattern=URL, examples=["https://hooks.paas.example/muster"])]
 Kinds = Annotated[
     list[Kind],
     Field(

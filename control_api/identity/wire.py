@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, StrictBool
 
 from control_api.envelope import Request, Wire
 from control_api.identity import passwords
@@ -96,7 +96,7 @@ class UserChange(Request):
     """What is given is changed; each change ends the user's logins at once."""
 
     role: Role | None = None
-    disabled: bool | None = None
+    disabled: StrictBool | None = None
     password: NewPassword | None = None
 
 
