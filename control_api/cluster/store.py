@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Integer, String, and_, delete, func, or_, select, update
@@ -48,7 +49,12 @@ def save_nodes(
     for worker_id, *values in session.execute(query):
         groups.setdefault((values[0], values[1], values[2]), []).append(worker_id)
     for (node, count, capacity), ids in groups.items():
-        changes = {"node_state": Node(node), "node_pods": count, "node_pod_capacity": capacity}
+        changes: dict[str, Any] = {
+            "node_state": Node(node),
+            "node_pods": count,
+            "node_pod_capacity": capacity,
+            **({"join_error": None} if node == Node.READY else {}),  # it has joined after all
+        }
         for chunk in chunks(ids):
             statement = update(Worker).where(Worker.id.in_(chunk)).values(**changes)
             session.execute(statement.execution_options(synchronize_session=False))

@@ -80,6 +80,7 @@ def _maintenance(resting: wire.Maintenance | None, now: datetime, may_change: bo
 
 def _facts(worker: WorkerView) -> tuple[tuple[str, str], ...]:
     given = (
+        *((("Has not joined", worker.join_error),) if worker.join_error else ()),
         ("Hostname", worker.hostname),
         ("Address", worker.ip_address),
         ("Seen from", worker.observed_address),

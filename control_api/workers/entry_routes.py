@@ -97,6 +97,34 @@ def register(
     )
 
 
+@router.put(
+    "/workers/{worker_id}/join-error", responses=answers(InvalidCredential, WorkerNotFound, WorkerRemoved)
+)
+def join_error(
+    worker_id: UUID, said: wire.JoinError, token: BearerToken, service: Wired, now: Now, peer: Peer
+) -> Success[wire.JoinErrorNoted]:
+    """Say why this worker has not joined the cluster, with its credential.
+
+    The sentence stands beside the worker until it registers again, or its node is ready.
+    """
+    claim = service.doors.credentials.check(token or "")
+    if claim is None or claim.worker_id != worker_id:
+        raise InvalidCredential
+    with service.database.transaction() as session:
+        registry.note_join_error(session, claim, said.join_error)
+        audit.record(
+            session,
+            actor=f"worker:{worker_id}",
+            action="worker.join_error",
+            subject=f"worker:{worker_id}",
+            peer=peer,
+            details={"joinError": said.join_error},
+            now=now,
+        )
+    log.warning("worker has not joined", worker=str(worker_id), reason=said.join_error)
+    return success("Noted", wire.JoinErrorNoted(join_error=said.join_error))
+
+
 @router.post("/workers/{worker_id}/approve", responses=answers(WorkerNotFound))
 def approve(
     worker_id: UUID, caller: Operator, service: Wired, now: Now, peer: Peer

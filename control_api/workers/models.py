@@ -95,6 +95,7 @@ class Worker(Base):
     node_state: Mapped[Node | None] = mapped_column(NODE)
     node_pods: Mapped[int | None]
     node_pod_capacity: Mapped[int | None]
+    join_error: Mapped[str | None] = mapped_column(String(500))
     join_token_id: Mapped[str | None] = mapped_column(
         String(6)
     )  # of the version before; join_tokens has them

@@ -113,6 +113,12 @@ def leave(session: Session, claim: Claim, reason: str | None, at: Moment) -> Wor
     return _fresh(session, claim.worker_id)
 
 
+def note_join_error(session: Session, claim: Claim, sentence: str) -> None:
+    """Store why the worker has not joined the cluster. Raises as `authentic` does."""
+    authentic(session, claim)
+    store.note_join_error(session, claim.worker_id, sentence)
+
+
 def rotate(session: Session, credentials: Credentials, claim: Claim, worker_id: UUID, now: datetime) -> str:
     """Return a new credential for this worker, which shows its own; that one dies. Raises as `authentic` does."""
     if claim.worker_id != worker_id:

@@ -350,6 +350,11 @@ def leave(session: Session, worker_id: UUID, reason: str, now: datetime) -> None
     )
 
 
+def note_join_error(session: Session, worker_id: UUID, sentence: str) -> None:
+    """Write why the worker has not joined; its next registration, or a node that is ready, wipes it out."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(join_error=sentence))
+
+
 # ---- recording
 
 

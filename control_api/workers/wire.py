@@ -133,6 +133,7 @@ class Registration(Request):
             "kernel_version": self.kernel_version,
             "agent_version": self.agent_version,
             "ssh_host_keys": self.ssh_host_keys,
+            "join_error": None,  # of an earlier attempt
         }
 
 
@@ -153,6 +154,12 @@ class Goodbye(Request):
     """Why a worker leaves, when it says so."""
 
     reason: Text | None = None
+
+
+class JoinError(Request):
+    """Why a worker has not joined the cluster, in one sentence."""
+
+    join_error: Annotated[Line, Field(min_length=1, max_length=500)]
 
 
 class ListQuery(Request):
@@ -219,6 +226,7 @@ class WorkerView(Wire):
     last_heartbeat: datetime | None
     heartbeat_age_seconds: float | None
     node_state: Node | None
+    join_error: str | None
     cpu_cores: int
     cpu_model: str | None
     architecture: str | None
@@ -284,6 +292,12 @@ class Left(Wire):
     """The answer to a goodbye."""
 
     status: Status
+
+
+class JoinErrorNoted(Wire):
+    """The answer to the reason of a failed join: what is written down now."""
+
+    join_error: str
 
 
 class Removed(Wire):
@@ -420,6 +434,7 @@ def view(worker: Worker, at: Moment) -> WorkerView:
             "last_heartbeat": beat.received_at,
             "heartbeat_age_seconds": None if age is None else round(age, 3),
             "node_state": worker.node_state if at.knows_nodes else None,
+            "join_error": None if health is Status.ACTIVE else worker.join_error,
             "current_pods": lifecycle.current_pods(worker.node_pods, beat.current_pods, at),
             "pod_capacity": worker.node_pod_capacity if at.knows_nodes else None,
         }
@@ -453,6 +468,7 @@ DERIVED = (
     "last_heartbeat",
     "heartbeat_age_seconds",
     "node_state",
+    "join_error",
     "current_pods",
     "pod_capacity",
 )

@@ -48,6 +48,8 @@ def client_of(file: Path) -> tuple[client.Client, bytes]:
         trust = client.trusting(ca)
         if "client-certificate-data" in user:
             _load_certificate(trust, user)
+        elif "client-certificate" in user:  # a kubelet's
+            trust.load_cert_chain(user["client-certificate"], user["client-key"])
         headers = client.bearer(user["token"]) if "token" in user else {}
         return client.Client(cluster["server"], trust, headers), ca
     except OSError as exc:

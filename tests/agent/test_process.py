@@ -268,6 +268,31 @@ def test_a_refused_rotation_keeps_the_credential(machine: Machine) -> None:
     assert done.stderr == "The control API refused the rotation: The database does not answer (HTTP 503).\n"
 
 
+@pytest.mark.parametrize(
+    ("said", "taken"), [("K3s refused it.\n", "K3s refused it."), ("a\0b\n" + "c" * 600, "a b " + "c" * 496)]
+)
+def test_why_the_join_has_failed_is_told_in_one_sentence(machine: Machine, said: str, taken: str) -> None:
+    machine.state_file.write_text(json.dumps(STATE))
+    with control_api({"joinError": taken}) as server:
+        command = machine.command(server.url, "join-failed")
+        done = subprocess.run(
+            command, input=said, capture_output=True, text=True, timeout=60, check=False, encoding="utf-8"
+        )
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"workerId": "w1"})
+    asked = server.asked[0]
+    assert (asked.method, asked.path) == ("PUT", "/api/workers/w1/join-error")
+    assert (asked.token, asked.body) == ("w1.1.old", {"joinError": taken})
+
+
+def test_a_join_error_needs_a_sentence(machine: Machine) -> None:
+    machine.state_file.write_text(json.dumps(STATE))
+    with control_api({}) as server:
+        command = machine.command(server.url, "join-failed")
+        done = subprocess.run(command, input=" \n", capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, server.asked) == (1, [])
+    assert done.stderr == "Standard input holds no sentence that says why the join has failed.\n"
+
+
 def test_a_registration_outlives_a_short_outage(machine: Machine) -> None:
     with control_api(Refusal(503, "Starting."), REGISTERED) as server:
         assert machine.register(server.url).returncode == 0

@@ -129,7 +129,7 @@ class Endpoint(BaseHTTPRequestHandler):
         if raw.hang_up:
             self.close_connection = True
 
-    do_POST = do_PATCH = answer
+    do_POST = do_PATCH = do_PUT = answer
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

@@ -42,6 +42,7 @@ SHORTEST_PAUSE_SECONDS = 1  # whatever a control API asks for
 LONGEST_PAUSE_SECONDS = 3600
 FORGOTTEN = (401, 404, 410)  # the control API does not know this credential or worker (any more)
 LARGEST_ANSWER = 1024 * 1024
+LONGEST_SENTENCE = 500
 TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/]+={0,3}\Z")
 
@@ -148,6 +149,10 @@ class State:
     @property
     def rotate_path(self) -> str:
         return self.heartbeat_path.rsplit("/", 1)[0] + "/rotate"
+
+    @property
+    def join_error_path(self) -> str:
+        return self.heartbeat_path.rsplit("/", 1)[0] + "/join-error"
 
 
 def state_of(answer: Json) -> State:
@@ -546,6 +551,21 @@ def rotate_once(config: Config) -> Json:
     return {"workerId": state.worker_id}
 
 
+def tell_join_error(config: Config, sentence: str) -> Json:
+    """The command `join-failed`: have the control API write down why this machine has not joined the cluster."""
+    state = known_state(config)
+    why = " ".join("".join(char if char.isprintable() else " " for char in sentence).split())[
+        :LONGEST_SENTENCE
+    ]
+    if not why:
+        raise AgentError("Standard input holds no sentence that says why the join has failed.")
+    try:
+        Api(config).call("PUT", state.join_error_path, lambda: {"joinError": why}, state.credential)
+    except RefusedError as exc:
+        raise AgentError(f"The control API did not take the reason of the failed join: {exc}") from exc
+    return {"workerId": state.worker_id}
+
+
 def read_token(path: str) -> str:
     """The enrolment token in a file. Raises AgentError when there is none."""
     try:
@@ -765,8 +785,12 @@ def parser() -> argparse.ArgumentParser:
     once.add_argument("--token-file", required=True, help="file that holds the enrolment token")
     once.add_argument("--join-token-file", help="write the K3s join token to this file (0600)")
     rotate = verbs.add_parser("rotate", help="exchange this machine's credential for a new one")
+    failed = verbs.add_parser(
+        "join-failed",
+        help="read from standard input why this machine has not joined K3s, and tell the control API",
+    )
     service = verbs.add_parser("run", help="send heartbeats until stopped")
-    for verb in (once, rotate, service):
+    for verb in (once, rotate, failed, service):
         verb.add_argument("--config", default="/etc/muster-agent/config.json", help="default: %(default)s")
     return top
 
@@ -781,6 +805,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             print(json.dumps(register_once(config, options.token_file, options.join_token_file)))
         elif options.verb == "rotate":
             print(json.dumps(rotate_once(config)))
+        elif options.verb == "join-failed":
+            print(json.dumps(tell_join_error(config, sys.stdin.read())))
         else:
             run_service(config)
     except (AgentError, OSError) as exc:

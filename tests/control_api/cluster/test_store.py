@@ -50,6 +50,17 @@ def test_every_worker_gets_what_k3s_says_of_its_node(database: Database) -> None
         assert store.save_nodes(session, reports, {"ready": 8, "broken": 2}, START) == []
 
 
+def test_a_node_that_is_ready_wipes_out_why_it_had_not_joined(database: Database) -> None:
+    with database.transaction() as session:
+        watch_store.save_watch(session, START, START)
+        for name in ("ready", "broken"):
+            add(session, name, join_error="K3s refused the join token.")
+        store.save_nodes(session, [report("ready"), report("broken", Node.NOT_READY)], {}, START)
+    with database.reading() as session:
+        told = dict(row for row in session.execute(select(Worker.hostname, Worker.join_error)))
+    assert told == {"ready": None, "broken": "K3s refused the join token."}
+
+
 def test_before_the_monitor_has_looked_nothing_is_written(database: Database) -> None:
     with database.transaction() as session:
         add(session, "w1")

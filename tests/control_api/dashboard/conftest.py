@@ -38,6 +38,7 @@ def seen(**changes: Any) -> WorkerView:
         "last_heartbeat": START,
         "heartbeat_age_seconds": 0.0,
         "node_state": Node.READY,
+        "join_error": None,
         "cpu_cores": 8,
         "cpu_model": None,
         "architecture": "amd64",

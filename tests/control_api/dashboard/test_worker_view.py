@@ -59,6 +59,11 @@ def test_maintenance_has_its_reason_its_operator_and_its_end() -> None:
     )
 
 
+def test_a_worker_that_has_not_joined_says_why_before_all_else() -> None:
+    shown = worker(seen(join_error="K3s refused the join token."), [], WELL, AT, may_operate=True)
+    assert shown.facts[0] == ("Has not joined", "K3s refused the join token.")
+
+
 def test_a_workers_page_has_its_facts() -> None:
     labelled = seen(
         labels={"zone": "a", "gpu": ""},

@@ -232,3 +232,61 @@ async def test_the_credential_of_a_removed_worker_is_gone_everywhere(api: Api) -
 async def test_an_id_that_is_none_is_refused_by_its_name(sqlite_api: Api, verb: str) -> None:
     answer = await sqlite_api.client.post(f"/api/workers/x/{verb}", headers=sqlite_api.admin())
     assert (answer.status_code, answer.json()["error"]["details"][0]["field"]) == (422, "worker_id")
+
+
+# ---- why a join has failed
+
+WHY = "K3s refused the join token."
+
+
+async def tell(api: Api, worker: dict[str, Any], why: object, token: str = "") -> tuple[int, dict[str, Any]]:
+    path = f"/api/workers/{worker['workerId']}/join-error"
+    headers = bearer(token or worker["credential"])
+    answer = await api.client.put(path, json={"joinError": why}, headers=headers)
+    return answer.status_code, answer.json()
+
+
+async def join_error(api: Api, worker: dict[str, Any]) -> str | None:
+    why: str | None = (await api.get(f"/api/workers/{worker['workerId']}"))["joinError"]
+    return why
+
+
+async def test_why_a_join_has_failed_stands_beside_the_worker_until_it_registers_again(api: Api) -> None:
+    worker = await api.register(machineId=MACHINE)
+    assert await join_error(api, worker) is None
+    assert await tell(api, worker, WHY) == (
+        200,
+        {"success": True, "message": "Noted", "data": {"joinError": WHY}},
+    )
+    assert await join_error(api, worker) == WHY
+    actor = f"worker:{worker['workerId']}"
+    assert await audited(api, "worker.join_error") == [(actor, actor, "done")]
+    again = await api.register(machineId=MACHINE)
+    assert await join_error(api, again) is None
+
+
+async def test_a_worker_that_is_active_has_no_join_error(api: Api) -> None:
+    worker = await api.register(machineId=MACHINE)
+    await tell(api, worker, WHY)
+    await api.beat(worker, nodeReady=False)
+    assert await join_error(api, worker) == WHY
+    await api.beat(worker, nodeReady=True)
+    assert await join_error(api, worker) is None
+
+
+async def test_only_the_worker_itself_says_why_it_has_not_joined(api: Api) -> None:
+    one = await api.register(machineId=MACHINE)
+    other = await api.register(hostname="other", machineId=MACHINE[::-1])
+    for token in (other["credential"], one["credential"] + "0", TOKEN):
+        assert (await tell(api, one, WHY, token))[0] == 401
+    assert await join_error(api, one) is None
+    await api.client.delete(f"/api/workers/{one['workerId']}", headers=api.admin())
+    assert (await tell(api, one, WHY))[0] == 410
+
+
+@pytest.mark.parametrize("why", ["", "x" * 501, "two\nlines", "nul\0", 7, None])
+async def test_a_join_error_that_is_no_sentence_is_refused(api: Api, why: object) -> None:
+    worker = await api.register(machineId=MACHINE)
+    code, answer = await tell(api, worker, why)
+    assert (code, answer["error"]["details"][0]["field"]) == (422, "joinError")
+    assert await join_error(api, worker) is None
