@@ -57,3 +57,46 @@ def test_what_is_wrong_with_a_host_is_said_by_name(tmp_path: Path) -> None:
     assert "w1: set cluster_address to the IPv4 address that the other nodes reach this host by" in said
     assert "Check the inputs" not in said
     assert status != 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"k3s_binary_version": "latest"}, "m1: k3s_binary_version is 'latest', which is no release"),
+        ({"k3s_binary_file": "/no/such/file"}, "k3s_binary_file is /no/such/file, which is not there."),
+        (
+            {"k3s_binary_file": str(ROOT / "site.yml"), "k3s_binary_sha256": "0" * 64},
+            f"site.yml is not the file whose SHA-256 is {'0' * 64}, which k3s_binary_sha256 asks for.",
+        ),
+        (
+            {"k3s_server_config": {"token": "secret"}},
+            "m1: k3s_server_config may not hold token: other inputs of the role set that.",
+        ),
+        ({"cluster_k3s_datastore": "mysql"}, "must be one of: sqlite, postgresql, got: mysql"),
+    ],
+)
+def test_a_wrong_input_of_k3s_is_refused_before_anything_is_changed(
+    tmp_path: Path, variables: dict[str, Any], said: str
+) -> None:
+    status, output = preflight(tmp_path, {"m1": {**HERE, **variables}}, {})
+    assert said in output
+    assert "Ask the master" in output or "Compare with the roles" in output
+    assert status != 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (
+            "v1.35.0+k3s1",
+            "w1: an agent of K3s v1.35.0+k3s1 would be newer than its server, which has v1.34.4+k3s1",
+        ),
+        ("v1.30.0+k3s1", "w1: an agent of K3s v1.30.0+k3s1 is more than 3 minor releases behind its server"),
+    ],
+)
+def test_an_agent_that_does_not_go_with_its_server_is_refused(tmp_path: Path, wanted: str, said: str) -> None:
+    master = {**HERE, "k3s_binary_version": "v1.34.4+k3s1"}
+    worker = {**HERE, "k3s_binary_version": wanted, "ansible_host": "192.0.2.11"}
+    status, output = preflight(tmp_path, {"m1": master}, {"w1": worker})
+    assert said in output
+    assert status != 0

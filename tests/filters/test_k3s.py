@@ -1,0 +1,143 @@
+"""Which version of K3s may follow which, and which binaries may go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from filter_plugins.k3s import (
+    FilterModule,
+    checksum_of,
+    name_obstacle,
+    outdated,
+    version,
+    version_in,
+    version_obstacle,
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "installed"),
+    [
+        ("v1.34.4+k3s1", ""),
+        ("v1.34.4+k3s1", "v1.34.4+k3s1"),
+        ("v1.34.4+k3s2", "v1.34.4+k3s1"),
+        ("v1.34.4+k3s1", "v1.34.3+k3s1"),
+        ("v1.35.0+k3s1", "v1.34.9+k3s1"),
+        ("v1.35.0+k3s1", "v1.35.0-rc2+k3s1"),
+        ("v0.0.0-stand-in", "v0.0.0-stand-in"),
+        ("v1.34.4+k3s1", "something of one's own"),
+    ],
+)
+def test_a_step_of_at_most_one_minor_release_is_taken(wanted: str, installed: str) -> None:
+    assert version_obstacle(wanted, installed) == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "installed"),
+    [
+        ("v1.34.3+k3s1", "v1.34.4+k3s1"),
+        ("v1.34.4+k3s1", "v1.34.4+k3s2"),
+        ("v1.33.9+k3s1", "v1.34.0+k3s1"),
+        ("v1.35.0-rc1+k3s1", "v1.35.0+k3s1"),
+        ("v1.9.9+k3s1", "v1.10.0+k3s1"),
+    ],
+)
+def test_a_downgrade_is_refused(wanted: str, installed: str) -> None:
+    assert version_obstacle(wanted, installed) == (
+        f"K3s {installed} is installed and cannot be downgraded to {wanted}."
+    )
+
+
+@pytest.mark.parametrize("wanted", ["v1.36.0+k3s1", "v2.0.0+k3s1"])
+def test_a_minor_release_is_not_skipped(wanted: str) -> None:
+    assert version_obstacle(wanted, "v1.34.4+k3s1") == (
+        f"K3s v1.34.4+k3s1 is installed and may not skip a minor release on its way to {wanted}: "
+        "upgrade to v1.35 first."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "server", "refused"),
+    [
+        ("v1.34.4+k3s1", "v1.34.1+k3s1", ""),
+        ("v1.31.4+k3s1", "v1.34.1+k3s1", ""),
+        ("v1.30.4+k3s1", "v1.34.1+k3s1", "more than 3 minor releases behind its server"),
+        ("v1.35.0+k3s1", "v1.34.9+k3s1", "would be newer than its server, which has v1.34.9+k3s1"),
+    ],
+)
+def test_an_agent_is_not_newer_than_its_server_nor_much_older(wanted: str, server: str, refused: str) -> None:
+    why = version_obstacle(wanted, "", server)
+    assert refused in why
+    assert bool(why) == bool(refused)
+
+
+@pytest.mark.parametrize("wanted", ["", "1.34.4+k3s1", "latest", "v1.34", "v1.34.4+k3s1\n"])
+def test_what_is_no_release_is_refused(wanted: str) -> None:
+    assert version_obstacle(wanted, "") == (
+        f"k3s_binary_version is '{wanted}', which is no release such as v1.34.4+k3s1."
+    )
+    assert version(wanted) is None
+
+
+def test_the_version_is_read_from_what_k3s_prints() -> None:
+    printed = "k3s version v1.27.5+k3s1 (8d074ecb)\ngo version go1.20.7\n"  # as in issue 8381 of K3s
+    assert version_in(printed) == "v1.27.5+k3s1"
+    assert version_in("") == ""
+
+
+def test_all_binaries_but_the_named_ones_may_go() -> None:
+    files = [
+        "/usr/local/bin/k3s-v1.34.1+k3s1",
+        "/usr/local/bin/k3s-v1.33.1+k3s1",
+        "/usr/local/bin/k3s-v1.32.1+k3s1",
+    ]
+    assert outdated(files, ["/usr/local/bin/k3s-v1.34.1+k3s1", "k3s-v1.33.1+k3s1"]) == [files[2]]
+
+
+def nodes(ready: str, *addresses: str) -> str:
+    status = {
+        "conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": ready}],
+        "addresses": [{"type": "Hostname", "address": "w1"}]
+        + [{"type": "InternalIP", "address": address} for address in addresses],
+    }
+    return json.dumps({"items": [{"metadata": {"name": "w1"}, "status": status}]})
+
+
+@pytest.mark.parametrize(
+    ("listed", "name", "taken"),
+    [
+        (nodes("True", "10.0.0.9"), "w1", True),
+        (nodes("True", "10.0.0.1"), "w1", False),  # its own
+        (nodes("True", "10.0.0.9", "10.0.0.1"), "w1", False),
+        (nodes("False", "10.0.0.9"), "w1", False),
+        (nodes("Unknown", "10.0.0.9"), "w1", False),
+        (nodes("True"), "w1", False),
+        (nodes("True", "10.0.0.9"), "w11", False),
+        ('{"items": []}', "w1", False),
+        ("", "w1", False),
+    ],
+)
+def test_only_a_ready_node_elsewhere_holds_its_name(listed: str, name: str, taken: bool) -> None:
+    why = (
+        "the host name 'w1' is taken by the node at 10.0.0.9: give this machine another one." if taken else ""
+    )
+    assert name_obstacle(listed, name, "10.0.0.1") == why
+
+
+def test_a_file_has_a_checksum(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    assert checksum_of(str(tmp_path / "file")) == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_every_filter_is_offered_to_ansible() -> None:
+    assert set(FilterModule().filters()) == {
+        "checksum_of",
+        "k3s_name_obstacle",
+        "k3s_outdated",
+        "k3s_version",
+        "k3s_version_obstacle",
+    }
