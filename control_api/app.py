@@ -43,13 +43,15 @@ from control_api.metrics.scrapers import Scrapers
 from control_api.probe_routes import router as probe_router
 from control_api.service import Service
 from control_api.settings import Settings
-from control_api.workers import store
+from control_api.workers import peer_store, peers, store
 from control_api.workers.beat_store import beat_store
 from control_api.workers.credentials import Credentials
 from control_api.workers.entry_routes import router as entry_router
 from control_api.workers.heartbeats import Heartbeats
 from control_api.workers.monitor import Caution, Monitor, tell
 from control_api.workers.operator_routes import router as operator_router
+from control_api.workers.peer_routes import router as peer_router
+from control_api.workers.peers import PeerBook, Peers
 from control_api.workers.registry import Doors
 from control_api.workers.routes import router as workers_router
 from control_api.workers.sums import Sums
@@ -112,6 +114,7 @@ def create_app(
     api.include_router(entry_router)
     api.include_router(workers_router)
     api.include_router(operator_router)
+    api.include_router(peer_router)
     api.include_router(events_router)
     api.include_router(webhook_router)
     api.include_router(delivery_router)
@@ -185,6 +188,7 @@ def wire_up(
             leads=lambda: monitor.leads,
             clock=clock,
         ),
+        peers=PeerBook(_reader_of_peers(database)),
         cluster=cluster or (Kubernetes(settings.kubeconfig) if settings.kubeconfig else None),
         streams=Streams(),
         sums=Sums(),
@@ -241,6 +245,14 @@ def _node_watch(service: Service) -> NodeWatch | None:
     )
     watch.start()
     return watch
+
+
+def _reader_of_peers(database: Database) -> Callable[[], Peers]:
+    def read() -> Peers:
+        with database.reading() as session:
+            return peers.of_rows(peer_store.rows(session))
+
+    return read
 
 
 def _recorder(service: Service) -> Callable[[Sequence[UUID]], Awaitable[Sequence[None]]]:

@@ -14,6 +14,7 @@ MusterError
 │   ├── InvalidCredential
 │   └── InvalidLogin
 ├── Forbidden
+│   ├── NotApproved
 │   ├── ForeignForm
 │   └── NotPrivate
 ├── TooManyAttempts
@@ -115,6 +116,10 @@ class InvalidLogin(Unauthorized):
 
 class Forbidden(MusterError):
     """Your role does not allow this."""
+
+
+class NotApproved(Forbidden):
+    """An operator must approve this worker first."""
 
 
 class ForeignForm(Forbidden):

@@ -172,6 +172,14 @@ def operator_of(
     return allowed(Role.OPERATOR)(request, caller, service, now, peer)
 
 
+def inventory_reader_of(
+    request: Request, token: str | None, service: Service, now: datetime, peer: str | None
+) -> Caller:
+    """Return who may read the inventory where others may too. Raises Unauthorized, Forbidden."""
+    caller = caller_of(request, token, service, now, peer)
+    return allowed(Role.VIEWER, Scope.INVENTORY)(request, caller, service, now, peer)
+
+
 Viewer = Annotated[Caller, Depends(allowed(Role.VIEWER))]
 Operator = Annotated[Caller, Depends(allowed(Role.OPERATOR))]
 Admin = Annotated[Caller, Depends(allowed(Role.ADMIN))]

@@ -20,6 +20,7 @@ from control_api.metrics.meters import Meters
 from control_api.metrics.scrapers import Scrapers
 from control_api.settings import Settings
 from control_api.workers.monitor import Monitor
+from control_api.workers.peers import PeerBook
 from control_api.workers.registry import Doors
 from control_api.workers.sums import Sums
 
@@ -42,6 +43,7 @@ class Service:
     monitor: Monitor
     keeping: Keeping
     events: Events
+    peers: PeerBook
     cluster: Cluster | None
     streams: Streams
     sums: Sums

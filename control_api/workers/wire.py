@@ -350,6 +350,12 @@ class Inventory(Wire):
     workers: list[InventoryWorker]
 
 
+class Peers(Wire):
+    """The IPv4 addresses that the workers' traffic may come from, in order."""
+
+    addresses: list[str]
+
+
 class TransitionView(Wire):
     """A recorded change of status: from none when the worker became known, to none when it was removed."""
 

@@ -57,6 +57,20 @@ class Lab:
         )
         return {worker["name"]: worker for worker in self.ask(request)["workers"]}
 
+    def register(self, **facts: Any) -> str:
+        """Register a machine that is none of the lab's hosts; the worker's id."""
+        token = self.on("master", "cat /etc/muster/secrets/WORKER_REGISTRATION_TOKEN").strip()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(
+            self.url + "/api/workers/register", json.dumps(facts).encode(), headers
+        )
+        return str(self.ask(request)["workerId"])
+
+    def remove(self, worker_id: str) -> None:
+        headers = {"Authorization": f"Bearer {self.access_token}"}
+        url = f"{self.url}/api/workers/{worker_id}"
+        self.ask(urllib.request.Request(url, headers=headers, method="DELETE"))
+
     @cached_property
     def access_token(self) -> str:
         password = self.on("master", "cat /etc/muster/secrets/MUSTER_ADMIN_PASSWORD")

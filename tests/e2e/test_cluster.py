@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -18,16 +19,19 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.e2e.conftest import wait_until
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Lab
 
 pytestmark = pytest.mark.lab
 
 WORKERS = {"worker1", "worker2"}
+FIREWALL = ["muster-firewall", "muster-peers"]
 SERVICES = {
-    "master": ["postgresql@15-main", "redis-server", "nginx", "k3s", "muster-control-api", "muster-firewall"],
-    "worker1": ["k3s-agent", "muster-agent", "muster-firewall"],
-    "worker2": ["k3s-agent", "muster-agent", "muster-firewall"],
+    "master": ["postgresql@15-main", "redis-server", "nginx", "k3s", "muster-control-api", *FIREWALL],
+    "worker1": ["k3s-agent", "muster-agent", *FIREWALL],
+    "worker2": ["k3s-agent", "muster-agent", *FIREWALL],
 }
 
 
@@ -68,9 +72,42 @@ def test_no_secret_is_readable_by_others(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("port", [3000, 5432, 6379])
-def test_inner_ports_are_closed_to_other_hosts(lab: Lab, port: int) -> None:
+def test_inner_ports_are_closed_to_workers(lab: Lab, port: int) -> None:
     probe = f"timeout 3 bash -c '</dev/tcp/{lab.addresses['master']}/{port}' && echo open || echo closed"
     assert lab.on("worker1", probe).strip().endswith("closed")
+
+
+@pytest.mark.parametrize("host", SERVICES)
+def test_a_machine_that_is_no_worker_gets_to_ssh_and_https_only(lab: Lab, host: str) -> None:
+    """This machine is on the hosts' network, and in no group and no table."""
+    doors = {port for port in (22, 443, 3000, 5432, 6379, 6443, 10250) if passes(lab.addresses[host], port)}
+    assert doors == ({22, 443} if host == "master" else {22})
+
+
+def test_a_machine_is_let_in_when_it_has_registered_and_kept_out_when_it_is_removed(lab: Lab) -> None:
+    master, worker = lab.addresses["master"], lab.addresses["worker1"]
+    visitor = lab.register(hostname="visitor", ipAddress=lab.gateway, cpuCores=1)
+    try:
+        registered = time.monotonic()
+        wait_until(lambda: passes(master, 6443), 10, "6443 of the master is not open")
+        to_master = time.monotonic() - registered
+        wait_until(lambda: passes(worker, 10250), 10, "10250 of a worker is not open")
+        print(f"\nlet in after {to_master:.1f} s, by workers after {time.monotonic() - registered:.1f} s")
+    finally:
+        lab.remove(visitor)
+    wait_until(lambda: not passes(master, 6443), 10, "6443 of the master is still open")
+    wait_until(lambda: not passes(worker, 10250), 12, "10250 of a worker is still open")
+
+
+def passes(address: str, port: int) -> bool:
+    """Whether the firewall lets us through; behind it somebody may listen or not."""
+    try:
+        socket.create_connection((address, port), timeout=1.5).close()
+    except ConnectionRefusedError:
+        return True
+    except TimeoutError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(("host", "unit"), [("master", "muster-control-api"), ("worker1", "muster-agent")])
