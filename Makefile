@@ -45,6 +45,9 @@ bench: .venv/.ready ## measure speed against its goals, and write bench/RESULTS.
 	@tests/install_servers
 	bench/run --write bench/RESULTS.md
 
+docs: .venv/.ready ## the pages of the roles, from their argument specifications
+	@$(BIN)/python -m docs.role_pages
+
 lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	@PATH="$$PWD/$(BIN):$$PATH"
 	$(LOCK) --all-extras --group dev --group docs --output-file constraints.txt
@@ -55,4 +58,4 @@ lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	.ci/make_venv $(PYTHON)
 	touch $@
 
-.PHONY: help up down check fix test test-fast fuzz bench lock
+.PHONY: help up down check fix test test-fast fuzz bench docs lock
