@@ -76,7 +76,7 @@ def test_deaf_readers_are_dropped_and_cost_the_others_nothing(service: Service) 
             lines = heard.iter_lines()
             assert next(lines) == "retry: 3000"
             assert service.beat(worker).status_code == 200  # it becomes ACTIVE, which is an event
-            assert next(line for line in lines if line.startswith("event:")) == "event: worker.transition"
+            assert "event: worker.transition" in lines  # after what the monitor may note
         assert time.monotonic() - began < 5 * crowding()
         wait_until(lambda: dropped() == DEAF, 2 * SLOW)
         wait_until(lambda: metrics(service, headers)["muster_event_streams"] == 0, 5)

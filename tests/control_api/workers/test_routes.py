@@ -70,6 +70,7 @@ async def test_a_worker_is_shown_with_every_field_of_the_contract(api: Api) -> N
         "lastHeartbeat": None,
         "heartbeatAgeSeconds": None,
         "nodeState": None,
+        "joinError": None,
         "cpuCores": 8,
         "cpuModel": "x",
         "architecture": None,

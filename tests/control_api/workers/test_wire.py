@@ -42,6 +42,7 @@ def test_everything_that_the_mission_sends_is_understood() -> None:
         "kernel_version": "5.15.0-101-generic",
         "agent_version": None,
         "ssh_host_keys": [],
+        "join_error": None,
     }
 
 
