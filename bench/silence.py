@@ -9,6 +9,7 @@ from statistics import median
 from bench import postgresql, service
 from bench.report import Options, Section, verdict
 from control_api.db import Database, utc_now
+from control_api.serving import spare_collections
 from control_api.workers.lifecycle import Rules
 from control_api.workers.monitor import Caution, Monitor
 
@@ -33,6 +34,7 @@ class Hours:
 
 def run(options: Options) -> Section:
     """Let the fleet fall silent, several times over, each time in a fresh database."""
+    spare_collections()  # as the service does
     with postgresql.server() as server:
         ticks = [
             _silence(server, server.create(f"run_{number}"), options.workers)

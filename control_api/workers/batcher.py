@@ -47,7 +47,8 @@ class GroupCommit(Generic[Item, Answer]):
 
     def start(self) -> None:
         """Begin to write; call it in the event loop that serves the requests."""
-        self._task = asyncio.create_task(self._run(), name="group commit")
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a system call, and every item would
+        self._task = self._loop.create_task(self._run(), name="group commit")
 
     async def submit(self, item: Item) -> Answer:
         """Return the answer once the item is committed.
@@ -58,9 +59,8 @@ class GroupCommit(Generic[Item, Answer]):
             raise DatabaseUnavailable
         if len(self._waiting) >= WAITING:
             raise Overloaded
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((item, future, loop.time()))
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiting.append((item, future, self._loop.time()))
         self._arrived.set()
         if len(self._waiting) >= FULL:
             self._full.set()
@@ -113,4 +113,4 @@ class GroupCommit(Generic[Item, Answer]):
         for (_, future, _), answer in zip(batch, answers, strict=True):
             if not future.done():  # else the client has gone
                 future.set_result(answer)
-        self._committed(answers, asyncio.get_running_loop().time() - batch[0][2])
+        self._committed(answers, self._loop.time() - batch[0][2])
