@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from sqlalchemy import insert, text
+import psycopg
+from sqlalchemy import insert
 
 from bench.identity import AUTH_SECRET, worker_id
 from bench.machine import free_port, process, wait_for_port
@@ -46,9 +47,11 @@ def fill(url: str, count: int, *, heard: timedelta = timedelta(0)) -> None:
             session.execute(insert(Worker), [_worker(number, now) for number in numbers])
             session.execute(insert(Heartbeat), [_heartbeat(number, now) for number in numbers])
             store.index_statuses(session, [worker_id(number) for number in numbers])
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
     database.close()
+    with psycopg.connect(
+        url, autocommit=True
+    ) as connection:  # without the service's patience, which is short
+        connection.execute("VACUUM ANALYZE")
 
 
 def _worker(number: int, now: datetime) -> dict[str, Any]:
