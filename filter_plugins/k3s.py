@@ -57,7 +57,9 @@ def _step(new: Version, wanted: str, installed: str) -> str:
         return ""
     if new < old:
         return f"K3s {installed} is installed and cannot be downgraded to {wanted}."
-    if new.major != old.major or new.minor > old.minor + 1:
+    if new.major != old.major:
+        return f"K3s {installed} is installed, and no upgrade leads from it to {wanted}."
+    if new.minor > old.minor + 1:
         return (
             f"K3s {installed} is installed and may not skip a minor release on its way to {wanted}: "
             f"upgrade to v{old.major}.{old.minor + 1} first."

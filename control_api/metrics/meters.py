@@ -16,6 +16,7 @@ HEARTBEATS_REFUSED_FOR: tuple[type[errors.MusterError], ...] = (
     errors.BodyTooLarge,
     errors.DatabaseUnavailable,
     errors.HeartbeatOutOfOrder,
+    errors.InternalError,
     errors.InvalidCredential,
     errors.InvalidRequest,
     errors.Overloaded,

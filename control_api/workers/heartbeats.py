@@ -100,7 +100,9 @@ class Heartbeats:
             return answer
         except Exception:
             log.exception("heartbeat failed", worker=path_id)
-            return self._failure(InternalError())
+            failure = InternalError()
+            self._refused(failure)
+            return self._failure(failure)
 
     async def _take(self, path_id: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
         claim = self._authenticate(path_id, headers)

@@ -245,11 +245,14 @@ async def test_a_fault_in_taking_a_heartbeat_is_an_answer_too(
     async def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
+    refused: list[Exception] = []
     monkeypatch.setattr(served.app, "_take", fail)
+    monkeypatch.setattr(served.app, "_refused", refused.append)
     async with served.connection() as connection:
         connection.send(served.heartbeat())
         status, _, body = await connection.answer()
     assert (status, body["error"]["code"]) == (500, "INTERNAL_ERROR")
+    assert [type(each).__name__ for each in refused] == ["InternalError"]
 
 
 async def test_a_stop_answers_the_heartbeat_under_way_and_ends_its_connection(

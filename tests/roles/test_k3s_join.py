@@ -229,7 +229,7 @@ def waited(
     """What a wait of 180 s says, and how long it took."""
     time = Time()
     why = k3s_join.wait(
-        lambda: time.now >= joined_at,
+        lambda: "" if time.now >= joined_at else "its kubelet is not healthy",
         lambda: journal(time.now),
         SERVER,
         "w1",
@@ -257,13 +257,13 @@ def test_a_port_that_stays_closed_is_told_when_the_time_is_up() -> None:
     assert (why, seconds) == (k3s_join.UNREACHABLE.format(server=SERVER), 180)
 
 
-def test_a_cause_that_is_not_known_is_told_in_the_agents_own_words() -> None:
+def test_without_a_known_cause_what_is_missing_is_told_and_the_agents_own_words() -> None:
     why, seconds = waited(lambda _: [NO_CAUSES[0], 'level=error msg="the moon is full"', NO_CAUSES[1]])
     assert (why, seconds) == (
-        'the reason is not known; it said last: level=error msg="the moon is full"',
+        'its kubelet is not healthy; the agent said last: level=error msg="the moon is full"',
         180,
     )
-    assert waited(lambda _: [])[0] == "the reason is not known; it said last: nothing"
+    assert waited(lambda _: [])[0] == "its kubelet is not healthy; the agent said last: nothing"
 
 
 # ---- before the join
@@ -351,6 +351,16 @@ def test_a_node_that_says_so_is_ready(server: Server, worker: Callable[..., Mach
     agent = worker("fine", server, server.token("node-token")).up("agent")
     kubeconfig = str(agent.state / "agent/kubelet.kubeconfig")
     node = json.loads(agent.kubectl("--kubeconfig", kubeconfig, "get", "node", "fine", "--output", "json"))
-    assert k3s_join.is_ready(node)
+    assert k3s_join.unready(node) == ""
     node["status"]["conditions"] = []
-    assert not k3s_join.is_ready(node)
+    assert k3s_join.unready(node) == "its node is not Ready: it has not reported yet"
+    network = {"type": "Ready", "status": "False", "message": "cni plugin not initialized"}
+    node["status"]["conditions"] = [network]
+    assert k3s_join.unready(node) == "its node is not Ready: cni plugin not initialized"
+
+
+def test_what_a_command_complains_of_is_kept() -> None:
+    assert k3s_join.ask("sh", "-c", "echo fine") == ("fine\n", "")
+    assert k3s_join.ask("sh", "-c", "echo no kubeconfig >&2; exit 1") == ("", "no kubeconfig")
+    assert k3s_join.ask("sh", "-c", "exit 3") == ("", "it ended with 3")
+    assert "No such file" in k3s_join.ask("/there/is/none")[1]

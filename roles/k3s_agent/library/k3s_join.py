@@ -126,7 +126,8 @@ CAUSES = [
     ),
     Cause(
         r"unknown 'kubernetes.io' or 'k8s.io' labels",
-        "the kubelet may not give itself labels of kubernetes.io: set them from the server, by k3s_server_node_labels",
+        "the kubelet may not give itself labels of kubernetes.io: set them on the master, "
+        "with `k3s kubectl label node {node}`",
     ),
     Cause(
         r"listen tcp (\S+): (bind: )?address already in use",
@@ -209,10 +210,13 @@ def limits_memory(controllers: Optional[str], cgroups: str) -> bool:
     return any(row[0] == "memory" and row[-1] == "1" for row in rows if row)
 
 
-def is_ready(node: Any) -> bool:
-    """Whether a Node object says that it is Ready."""
+def unready(node: Any) -> str:
+    """What a Node object says of why it is not Ready, '' when it is."""
     conditions = (node.get("status") or {}).get("conditions") or []
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    ready: Any = next((c for c in conditions if c.get("type") == "Ready"), {})
+    if ready.get("status") == "True":
+        return ""
+    return "its node is not Ready: " + (ready.get("message") or "it has not reported yet")
 
 
 def obstacle(server: str, token: str, controllers: Optional[str], cgroups: str) -> Optional[str]:
@@ -254,7 +258,7 @@ def fetch_ca(server: str) -> "tuple[bytes, Optional[float]]":
 
 
 def wait(
-    joined: Callable[[], bool],
+    lacking: Callable[[], str],
     journal: Callable[[], List[str]],
     server: str,
     node: str,
@@ -263,13 +267,16 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[str]:
-    """Wait until `joined`, at most so many seconds; None, or why it has not worked.
+    """Wait until nothing is `lacking`, at most so many seconds; None, or why it has not worked.
 
     A cause that no waiting mends ends the wait once it has been the newest one for PATIENCE_SECONDS.
     """
     started = since = clock()
     last: Optional[Finding] = None
-    while not joined():
+    while True:
+        still = lacking()
+        if not still:
+            return None
         lines = journal()
         found = cause_of(lines, server, node)
         if found != last:
@@ -277,9 +284,8 @@ def wait(
         if found and not found.heals and clock() - since >= PATIENCE_SECONDS:
             return found.sentence
         if clock() - started >= seconds:
-            return found.sentence if found else f"the reason is not known; it said last: {last_words(lines)}"
+            return found.sentence if found else f"{still}; the agent said last: {last_words(lines)}"
         sleep(POLL_SECONDS)
-    return None
 
 
 # --- reading this machine -------------------------------------------------------------------------
@@ -292,45 +298,49 @@ def read(path: str) -> Optional[str]:
         return None
 
 
-def output(*command: str) -> str:
-    """What a command printed, '' when it failed or took too long."""
+def ask(*command: str) -> "tuple[str, str]":
+    """What a command printed, or '' and its complaint when it failed or took too long."""
     try:
-        return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20, check=True
-        ).stdout.decode("utf-8", "replace")
-    except (OSError, subprocess.SubprocessError):
-        return ""
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as exc:
+        return "", str(exc)
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "replace"), ""
+    return "", done.stderr.decode("utf-8", "replace").strip()[-300:] or f"it ended with {done.returncode}"
 
 
-def has_joined(node: str) -> bool:
-    """Whether the kubelet is healthy and K3s says, to the kubelet itself, that its node is Ready."""
+def not_joined(node: str, kubeconfig: str = KUBECONFIG) -> str:
+    """What a join still lacks: a healthy kubelet, or K3s' word to the kubelet itself that its node is Ready."""
     try:
         # The kubelet is on this machine: a proxy that the environment names is not asked.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         opener.open(HEALTHZ, timeout=CONNECT_SECONDS).close()
     except OSError:
-        return False
+        return "its kubelet is not healthy"
     command = (
         "/usr/local/bin/k3s",
         "kubectl",
         "--kubeconfig",
-        KUBECONFIG,
+        kubeconfig,
         "get",
         "node",
         node,
         "--output",
         "json",
     )
+    printed, complaint = ask(*command)
     try:
-        return is_ready(json.loads(output(*command)))
+        return unready(json.loads(printed))
     except ValueError:
-        return False
+        return f"its kubelet is healthy, but K3s does not show it its node: {complaint or printed[:300]}"
 
 
 def journal_since(start: float) -> List[str]:
     """The agent's lines in the journal since that time."""
     since = f"@{int(start)}"
-    return output(
+    return ask(
         "journalctl",
         "--unit",
         "k3s-agent",
@@ -341,7 +351,7 @@ def journal_since(start: float) -> List[str]:
         "--output",
         "cat",
         "--no-pager",
-    ).splitlines()
+    )[0].splitlines()
 
 
 def main() -> None:
@@ -365,7 +375,7 @@ def main() -> None:
     else:
         start = time.time() - 5
         why = wait(
-            lambda: has_joined(node), lambda: journal_since(start), server, node, seconds=given["seconds"]
+            lambda: not_joined(node), lambda: journal_since(start), server, node, seconds=given["seconds"]
         )
     if why:
         module.fail_json(msg=as_sentence(why))
