@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import logging
@@ -180,6 +181,26 @@ def test_a_set_that_was_not_swapped_is_swapped_at_the_next_look(node: Node) -> N
         node.be_willing()
         keeper.look()
     assert node.told() == "flush set inet muster workers\nadd element inet muster workers { 10.0.0.2 }\n"
+
+
+def test_a_full_disk_lets_in_and_keeps_out_all_the_same_and_leaves_no_files(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with control_api(["10.0.0.2"], ["10.0.0.3"]) as api, caplog.at_level(logging.WARNING):
+        keeper = node.keeper(api.url)
+        keeper.look()
+        with monkeypatch.context() as patched:
+            patched.setattr(peers.os, "fsync", full)
+            keeper.look()
+            assert node.told().endswith("{ 10.0.0.3 }\n")
+            assert "cannot be kept for the next boot: [Errno 28] No space left on device" in caplog.text
+            assert list(node.kept.parent.glob(".peers.*")) == []
+            assert "10.0.0.2" in node.kept.read_text()
+        keeper.look()
+    assert "10.0.0.3" in node.kept.read_text()
 
 
 def test_the_credential_of_the_worker_agent_is_read_anew_every_time(node: Node) -> None:

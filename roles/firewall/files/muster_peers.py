@@ -33,7 +33,7 @@ log = logging.getLogger("muster-peers")
 
 
 class PeersError(Exception):
-    """A sentence that says why the set stays as it is."""
+    """A sentence that says why the set, or the file of it, stays as it is."""
 
 
 class Answer(NamedTuple):
@@ -151,20 +151,27 @@ def swap(addresses: List[str]) -> None:
 
 
 def keep(addresses: List[str], path: Path) -> None:
-    """Replace the file that the rules include, atomically and for root alone."""
-    descriptor, name = tempfile.mkstemp(dir=str(path.parent), prefix=".peers.")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(elements(addresses))
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    """Replace the file that the rules include, atomically and for root alone. Raises PeersError."""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=str(path.parent), prefix=".peers.")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(elements(addresses))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
+    except OSError as exc:
+        raise PeersError(f"the workers cannot be kept for the next boot: {exc}") from exc
 
 
 # --- loop -----------------------------------------------------------------------------------------
 
 
 class Keeper:
-    """Looks again and again; a failure leaves the set as it was, and is logged when it is another one than before."""
+    """Looks again and again; a failure is logged when it is another one than before."""
 
     def __init__(self, api: ControlApi, kept: Path) -> None:
         self._api = api
@@ -177,15 +184,17 @@ class Keeper:
         try:
             answer = self._api.ask(self._tag)
             if answer is not None:
-                keep(answer.addresses, self._kept)
-                swap(answer.addresses)
+                try:
+                    keep(answer.addresses, self._kept)
+                finally:
+                    swap(answer.addresses)  # a full disk does not decide who is let in
                 self._tag = answer.tag
                 log.info("%d addresses may reach this node", len(answer.addresses))
             trouble = ""
         except (PeersError, OSError) as exc:
             trouble = str(exc)
         if trouble and trouble != self._trouble:
-            log.warning("the firewall knows the workers of before: %s", trouble)
+            log.warning("not up to date: %s", trouble)
         self._trouble = trouble
 
 
