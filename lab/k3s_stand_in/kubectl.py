@@ -21,6 +21,7 @@ from .node_object import taint
 from .version import VERSION
 
 POLL_SECONDS = 0.5
+PATCHES = {"json": patches.JSON, "merge": patches.MERGE, "strategic": patches.STRATEGIC}
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
@@ -54,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--raw", default="")
     parser.add_argument("--kubeconfig", default="")
     parser.add_argument("--for", dest="condition", default="")
+    parser.add_argument("--type", default="strategic", choices=list(PATCHES))
+    parser.add_argument("-p", "--patch", default="")
     parser.add_argument("--timeout", default="30s")
     for switch in ("--all", "--overwrite", "--ignore-not-found", "--no-headers", "--client"):
         parser.add_argument(switch, nargs="?", const=True, default=False, type=_switch)
@@ -190,6 +193,23 @@ def _label(client: Client, given: argparse.Namespace, words: list[str], out: Tex
         out.write(f"{_called(kind, name)} labeled\n")
 
 
+def _patch(client: Client, given: argparse.Namespace, words: list[str], out: TextIO) -> None:
+    try:
+        content = json.loads(given.patch)
+    except ValueError as exc:
+        raise UsageError(f'unable to parse "{given.patch}": {exc}') from exc
+    kind, names = _named(words)
+    for name in names:
+        path = kind.path(given.namespace, name)
+        before = client.api("GET", path)["metadata"]["resourceVersion"]
+        body = client.api("PATCH", path, content, patch=PATCHES[given.type])
+        if given.output:
+            _print(kind, [body], given, out, single=True)
+        else:
+            unchanged = " (no change)" if body["metadata"]["resourceVersion"] == before else ""
+            out.write(f"{_called(kind, name)} patched{unchanged}\n")
+
+
 def _value(pair: str) -> str | None:
     return pair.partition("=")[2] if "=" in pair else None
 
@@ -301,6 +321,7 @@ VERBS: dict[str, Callable[[Client, argparse.Namespace, list[str], TextIO], None]
     "delete": _delete,
     "apply": _apply,
     "label": _label,
+    "patch": _patch,
     "taint": _taint,
     "cordon": _set_unschedulable(value=True),
     "uncordon": _set_unschedulable(value=False),

@@ -21,7 +21,7 @@ USAGE = f"""k3s: {NOTICE}
 
   k3s server | agent   [flags as K3s has them]
   k3s token            create | list | delete | generate
-  k3s kubectl          get | delete | apply | label | taint | cordon | uncordon | drain | wait | version
+  k3s kubectl          get | delete | apply | patch | label | taint | cordon | uncordon | drain | wait | version
   k3s --version
 """
 

@@ -54,6 +54,20 @@ def test_labels_and_taints_are_set_and_removed(server: Server) -> None:
     assert "taints" not in node["spec"]
 
 
+def test_a_patch_changes_what_it_names_and_only_the_version_that_it_names(server: Server) -> None:
+    before = json.loads(server.kubectl("get", "node", "master", "-o", "json"))["metadata"]
+    content = {"metadata": {"resourceVersion": before["resourceVersion"], "annotations": {"a/b": "c"}}}
+    patch = ("patch", "node", "master", "--type", "merge", "--patch", json.dumps(content))
+    after = json.loads(server.kubectl(*patch, "-o", "json"))["metadata"]
+    assert (after["annotations"]["a/b"], after["labels"]) == ("c", before["labels"])
+
+    assert "the object has been modified" in server.kubectl(*patch, status=1)
+    remove = ("patch", "node/master", "--type=merge", "-p", '{"metadata": {"annotations": {"a/b": null}}}')
+    assert server.kubectl(*remove) == "node/master patched\n"
+    assert server.kubectl(*remove) == "node/master patched (no change)\n"
+    assert "unable to parse" in server.kubectl("patch", "node", "master", "-p", "{", status=1)
+
+
 def test_files_are_applied_and_deleted(server: Server, tmp_path: Path) -> None:
     file = tmp_path / "two.yaml"
     one = "{apiVersion: v1, kind: ConfigMap, metadata: {name: %s}, data: {a: b}}\n"

@@ -72,6 +72,13 @@ def test_what_is_wrong_with_a_host_is_said_by_name(tmp_path: Path) -> None:
             {"k3s_server_config": {"token": "secret"}},
             "m1: k3s_server_config may not hold token: other inputs of the role set that.",
         ),
+        (
+            {"cluster_k3s_labels": {"a b": "c"}, "cluster_k3s_taints": ["a:Never"]},
+            (
+                "and before it perhaps a domain in lower case and '/'. cluster_k3s_taints has 'a:Never': "
+                "key=value:Effect is needed, Effect one of NoSchedule, PreferNoSchedule, NoExecute."
+            ),
+        ),
         ({"cluster_k3s_datastore": "mysql"}, "must be one of: sqlite, postgresql, got: mysql"),
     ],
 )

@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 NAMES = [role.name for role in ROLES]
+PLAYS = ["master", "workers", "label"]
 
 
 def load(path: Path) -> Any:
@@ -59,7 +60,7 @@ def test_a_role_uses_only_its_own_variables_and_names_no_group(role: Path) -> No
     assert "hostvars" not in text_of(role)
 
 
-@pytest.mark.parametrize("play", ["master", "workers"])
+@pytest.mark.parametrize("play", PLAYS)
 def test_the_wiring_gives_every_required_input(play: str) -> None:
     wired = set(load(ROOT / f"playbooks/vars/{play}.yml")) | set(load(ROOT / "playbooks/vars/cluster.yml"))
     roles = [entry["role"] for entry in load(ROOT / f"playbooks/{play}.yml")[0]["roles"]]
@@ -68,13 +69,13 @@ def test_the_wiring_gives_every_required_input(play: str) -> None:
         assert required <= wired, role
 
 
-@pytest.mark.parametrize("play", ["master", "workers"])
+@pytest.mark.parametrize("play", PLAYS)
 def test_the_inputs_of_every_role_are_checked_before_anything_is_changed(play: str) -> None:
     roles = [entry["role"] for entry in load(ROOT / f"playbooks/{play}.yml")[0]["roles"]]
     assert load(ROOT / f"playbooks/vars/{play}.yml")["cluster_roles"] == roles
 
 
-@pytest.mark.parametrize("play", ["master", "workers"])
+@pytest.mark.parametrize("play", PLAYS)
 def test_the_wiring_sets_only_inputs_that_exist(play: str) -> None:
     inputs = {name for role in ROLES for name in options(role)}
     wired = set(load(ROOT / f"playbooks/vars/{play}.yml")) | set(load(ROOT / "playbooks/vars/cluster.yml"))
