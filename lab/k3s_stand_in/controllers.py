@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from . import identity, journal, patches
+from . import identity, journal, node_object, patches
 from .cluster import Cluster, timestamp
 from .errors import StandInError
 from .kinds import LEASES, NODES, SECRETS, Object, of_object
@@ -64,12 +64,17 @@ class NodeMonitor:
 
 
 def _is_unknown(node: Object) -> bool:
+    return all(condition.get("status") == "Unknown" for condition in _of_kubelet(node))
+
+
+def _of_kubelet(node: Object) -> list[Object]:
+    """Its conditions that a kubelet reports; K3s itself says who votes in etcd."""
     conditions = node.get("status", {}).get("conditions", [])
-    return all(condition.get("status") == "Unknown" for condition in conditions)
+    return [condition for condition in conditions if condition["type"] in node_object.CONDITIONS]
 
 
 def _unknown(node: Object) -> Object:
-    for condition in node.get("status", {}).get("conditions", []):
+    for condition in _of_kubelet(node):
         condition |= {
             "status": "Unknown",
             "reason": "NodeStatusUnknown",

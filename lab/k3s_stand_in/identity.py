@@ -49,7 +49,7 @@ class Authenticator:
     def user(self, certificate: Mapping[str, Any] | None, authorization: str, now: datetime) -> User:
         """`certificate` as getpeercert() gives it; it counts before the header. Raises ApiError 401."""
         scheme, _, value = authorization.partition(" ")
-        found = _of_certificate(certificate)
+        found = of_certificate(certificate)
         if found is None and scheme.lower() == "bearer":
             found = self._of_bootstrap_token(value.strip(), now) or self._of_account_token(value.strip())
         if found is None and scheme.lower() == "basic":
@@ -148,7 +148,8 @@ def _encode(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
-def _of_certificate(certificate: Mapping[str, Any] | None) -> User | None:
+def of_certificate(certificate: Mapping[str, Any] | None) -> User | None:
+    """The user that a client certificate names, as getpeercert() gives it."""
     pairs = [pair for part in (certificate or {}).get("subject", ()) for pair in part]
     names = [value for key, value in pairs if key == "commonName"]
     groups = frozenset(value for key, value in pairs if key == "organizationName")

@@ -45,6 +45,11 @@ class Paths:
         return self.server / "db" / "state.db"
 
     @property
+    def etcd(self) -> Path:
+        """There when this server is a member of an etcd cluster."""
+        return self.server / "db" / "etcd"
+
+    @property
     def agent(self) -> Path:
         return self.data / "agent"
 

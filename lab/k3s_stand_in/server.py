@@ -6,14 +6,28 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from . import agent, api, controllers, identity, journal, paths, server_files, supervisor, tokens
+from . import (
+    agent,
+    api,
+    client,
+    controllers,
+    etcd,
+    identity,
+    journal,
+    kubeconfig,
+    paths,
+    server_files,
+    supervisor,
+    tokens,
+)
 from .cluster import Cluster
-from .errors import StandInError, UsageError
+from .errors import StandInError
 from .https_server import Application, HttpsServer
-from .kinds import NODES, Object
 from .settings import Settings
 from .store import Store
 
@@ -27,27 +41,29 @@ CONTROL_PLANE = {"node-role.kubernetes.io/control-plane": "true"}
 
 def run(files: paths.Paths, settings: Settings, stop: threading.Event, ready: Callable[[], None]) -> None:
     """Serve until `stop`; `ready` is called once the API answers and the own node is registered."""
-    if settings.text("server"):
-        raise UsageError("The stand-in plays one server only: remove `server` from the configuration.")
     node = agent.from_settings(files, settings)
     files.manifests.mkdir(parents=True, exist_ok=True)
     files.server.chmod(0o700)
+    first = settings.text("server")
+    if first:
+        etcd.join(files, settings, node.name)
     trusted = server_files.authorities(files)
     passwords = server_files.passwords(files, settings, trusted.server.pem())
-    key = server_files.signing_key(files)
-    cluster = Cluster(Store(files.database), trusted.server.pem(), key)
-    cluster.begin()
-    authenticator = identity.Authenticator(cluster.store.get, passwords.server, passwords.agent, key)
-    joins = supervisor.Supervisor(cluster, trusted.server, trusted.client, supervisor.node_config())
-    context = server_files.tls_context(files, trusted, _names(settings, node))
-    _listen(settings, context, _application(cluster, authenticator, joins))
     url = _url(settings)
-    server_files.write_admin_kubeconfig(files, settings, url, trusted)
-    _start_controllers(cluster, files, settings, stop)
+    kubeconfig_file = server_files.write_admin_kubeconfig(files, settings, url, trusted)
+    is_member = bool(first) or etcd.begin(files, settings)
+    application = (
+        _relay(first, trusted, kubeconfig_file)
+        if first
+        else _first_server(files, settings, stop, trusted, passwords)
+    )
+    context = server_files.tls_context(files, trusted, _names(settings, node))
+    _listen(settings, context, application)
     journal.info(f"Serving on {url}")
 
     def own_node_is_up() -> None:
-        cluster.change(NODES, "", node.name, _as_control_plane)
+        admin, _ = kubeconfig.client_of(kubeconfig_file)
+        etcd.mark(admin, node.name, CONTROL_PLANE, member=is_member)
         journal.info("k3s is up and running (stand-in, runs no containers)")
         ready()
 
@@ -55,18 +71,48 @@ def run(files: paths.Paths, settings: Settings, stop: threading.Event, ready: Ca
     agent.Agent(files, node, url, token, stop, own_node_is_up).run()
 
 
-def _application(
-    cluster: Cluster, authenticator: identity.Authenticator, joins: supervisor.Supervisor
+def _first_server(
+    files: paths.Paths,
+    settings: Settings,
+    stop: threading.Event,
+    trusted: server_files.Authorities,
+    passwords: server_files.Passwords,
 ) -> Application:
+    """The server that keeps the state."""
+    key = server_files.signing_key(files)
+    kept = files.etcd / "state.db" if files.etcd.exists() else files.database
+    cluster = Cluster(Store(kept), trusted.server.pem(), key)
+    cluster.begin()
+    authenticator = identity.Authenticator(cluster.store.get, passwords.server, passwords.agent, key)
+    joins = supervisor.Supervisor(cluster, trusted.server, trusted.client, supervisor.node_config())
+    _start_controllers(cluster, files, settings, stop)
+
     def answer(certificate: Mapping[str, Any] | None, call: api.Call) -> api.Answer:
-        if call.path == "/cacerts":
-            return api.Answer(joins.server_ca.pem())
-        if call.path == "/ping":
-            return api.Answer(b"pong")
         user = authenticator.user(certificate, call.headers.get("authorization", ""), datetime.now(UTC))
+        user = etcd.passed_on(user, call.headers)
+        if call.path in {etcd.BOOTSTRAP, etcd.INFO}:
+            return etcd.serve_members(files, cluster, user, call)
         if call.path.startswith(supervisor.PREFIX):
             return joins.handle(user, call)
         return api.handle(cluster, user, call)
+
+    return _open_to_strangers(trusted, answer)
+
+
+def _relay(first: str, trusted: server_files.Authorities, kubeconfig_file: Path) -> Application:
+    """A server that has joined another."""
+    admin, ca = kubeconfig.client_of(kubeconfig_file)
+    anyone = client.Client(first, client.trusting(ca))
+    return _open_to_strangers(trusted, etcd.Relay(first, replace(admin, url=first), anyone).answer)
+
+
+def _open_to_strangers(trusted: server_files.Authorities, inner: Application) -> Application:
+    def answer(certificate: Mapping[str, Any] | None, call: api.Call) -> api.Answer:
+        if call.path == "/cacerts":
+            return api.Answer(trusted.server.pem())
+        if call.path == "/ping":
+            return api.Answer(b"pong")
+        return inner(certificate, call)
 
     return answer
 
@@ -112,8 +158,3 @@ def _start_controllers(
     ]
     for name, period, act in jobs:
         controllers.every(stop, period, name, act)
-
-
-def _as_control_plane(node: Object) -> Object:
-    node["metadata"]["labels"] = (node["metadata"].get("labels") or {}) | CONTROL_PLANE
-    return node

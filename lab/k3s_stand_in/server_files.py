@@ -70,7 +70,8 @@ def tls_context(files: paths.Paths, trusted: Authorities, names: Sequence[str]) 
     return context
 
 
-def write_admin_kubeconfig(files: paths.Paths, settings: Settings, url: str, trusted: Authorities) -> None:
+def write_admin_kubeconfig(files: paths.Paths, settings: Settings, url: str, trusted: Authorities) -> Path:
+    """The kubeconfig of system:admin at this server; returns its file."""
     certificate, key = files.tls / "client-admin.crt", files.tls / "client-admin.key"
     if not pki.lasts(certificate):
         made, made_key = pki.issue_client(trusted.client, "system:admin", identity.MASTERS)
@@ -83,6 +84,7 @@ def write_admin_kubeconfig(files: paths.Paths, settings: Settings, url: str, tru
     target = Path(settings.text("write-kubeconfig", str(files.kubeconfig)))
     mode = settings.number("write-kubeconfig-mode", "0600", base=8)
     paths.write(target, kubeconfig.compose(url, trusted.server.pem(), user), mode)
+    return target
 
 
 def _server_password(files: paths.Paths, settings: Settings, ca: bytes) -> str:

@@ -25,7 +25,7 @@ NODE = {
 SERVER = {
     "agent-token": TEXT, "agent-token-file": TEXT, "bind-address": TEXT, "https-listen-port": TEXT,
     "advertise-address": TEXT, "tls-san": LIST, "write-kubeconfig": TEXT, "write-kubeconfig-mode": TEXT,
-    "kube-controller-manager-arg": LIST,
+    "kube-controller-manager-arg": LIST, "cluster-init": SWITCH,
 }  # fmt: skip
 # What K3s knows and a stand-in without containers has no use for: accepted, and named once in the journal.
 NODE_UNUSED = {
@@ -45,7 +45,7 @@ SERVER_UNUSED = {
     "cluster-domain": TEXT, "advertise-port": TEXT, "tls-san-security": SWITCH, "flannel-backend": TEXT,
     "flannel-ipv6-masq": SWITCH, "flannel-external-ip": SWITCH, "egress-selector-mode": TEXT,
     "servicelb-namespace": TEXT, "write-kubeconfig-group": TEXT, "helm-job-image": TEXT,
-    "cluster-init": SWITCH, "cluster-reset": SWITCH, "cluster-reset-restore-path": TEXT,
+    "cluster-reset": SWITCH, "cluster-reset-restore-path": TEXT,
     "kube-apiserver-arg": LIST, "etcd-arg": LIST,
     "kube-scheduler-arg": LIST, "kube-cloud-controller-manager-arg": LIST, "datastore-endpoint": TEXT,
     "datastore-cafile": TEXT, "datastore-certfile": TEXT, "datastore-keyfile": TEXT, "kine-tls": SWITCH,

@@ -42,6 +42,23 @@ def own_server(binary: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
+def more_servers(binary: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """more_servers(name, first, token, **config): the machine of a server that joins another, not started."""
+    made: list[Server] = []
+
+    def make(name: str, first: Server, token: str, **config: Any) -> Server:
+        root = tmp_path / f"{name}-{len(made)}"
+        root.mkdir()
+        made.append(Server(binary, root, name, server=first.url, token=token, **config))
+        return made[-1]
+
+    yield make
+    for machine in made:
+        if machine.process:
+            machine.stop()
+
+
+@pytest.fixture
 def worker(binary: Path, tmp_path: Path) -> Iterator[Callable[..., Machine]]:
     """worker(name, server, token, **config): a machine of an agent, not started."""
     made: list[Machine] = []

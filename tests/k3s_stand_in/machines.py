@@ -124,10 +124,10 @@ class Machine:
 class Server(Machine):
     """The machine of the server."""
 
-    def __init__(self, binary: Path, root: Path, **config: Any) -> None:
+    def __init__(self, binary: Path, root: Path, name: str = "master", **config: Any) -> None:
         self.port = free_port()
         fixed = {"https-listen-port": self.port, "bind-address": "127.0.0.1"}
-        super().__init__(binary, root, "master", **fixed, **config)
+        super().__init__(binary, root, name, **fixed, **config)
 
     @property
     def url(self) -> str:
