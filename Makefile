@@ -37,6 +37,9 @@ test: .venv/.ready ## all tests that this machine can run
 test-fast: .venv/.ready ## everything but the lab
 	@tests/run --without-lab
 
+molecule: .venv/.ready ## every role alone on bare lab hosts: molecule/
+	@PATH="$$PWD/$(BIN):$$PATH" molecule test --all
+
 fuzz: .venv/.ready ## the schema fuzzer with more than 20,000 cases
 	@tests/install_servers
 	MUSTER_FUZZ_EXAMPLES=500 MUSTER_FUZZ_SEED=$$RANDOM $(BIN)/pytest -s --timeout 3600 tests/fuzz
@@ -58,4 +61,4 @@ lock: .venv/.ready ## write the lock files anew from pyproject.toml
 	.ci/make_venv $(PYTHON)
 	touch $@
 
-.PHONY: help up down check fix test test-fast fuzz bench docs lock
+.PHONY: help up down check fix test test-fast molecule fuzz bench docs lock
