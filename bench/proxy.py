@@ -44,6 +44,7 @@ def proxy(upstream: int, directory: Path, *, processes: int) -> Iterator[Proxy]:
         "nginx_upstream_port": upstream,
         "nginx_certificate_file": certificate,
         "nginx_certificate_key_file": key,
+        "nginx_challenge_dir": home,
     }
     _write(home, port, variables)
     command: list[str | Path] = ["/usr/sbin/nginx", "-c", home / "nginx.conf", "-g", "daemon off;"]

@@ -18,7 +18,7 @@ from lab.layout import MASTER, MOST_WORKERS, Layout, host_names, number, of_envi
 from lab.phases import Phases
 
 SECONDS_TO_BE_ACTIVE = 120
-CERTIFICATE_FILE = "/etc/muster/tls/api.crt"
+CERTIFICATE_FILE = "/etc/muster/tls/ca.crt"
 STAND_IN_NOTICE = (
     "K3s here is a stand-in: it plays nodes, tokens and readiness, and runs no containers. "
     "With a real one: K3S_BINARY=/path/to/k3s make up"

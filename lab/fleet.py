@@ -36,7 +36,7 @@ def config(layout: Layout, certificate: Path, key: Path) -> dict[str, Any]:
 
 def write(layout: Layout, certificate: str) -> None:
     """Write the file, and beside it the certificate of the control API and the key that reads the inventory."""
-    certificate_file, key_file = layout.state / "api.crt", layout.state / "inventory_key"
+    certificate_file, key_file = layout.state / "ca.crt", layout.state / "inventory_key"
     certificate_file.write_text(certificate, encoding="ascii")
     key_file.touch(mode=0o600)
     key_file.write_text(ssh.read(layout, MASTER, KEY_FILE), encoding="ascii")

@@ -86,7 +86,7 @@ class Lab:
 
     @cached_property
     def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=self.on("master", "cat /etc/muster/tls/api.crt"))
+        return ssl.create_default_context(cadata=self.on("master", "cat /etc/muster/tls/ca.crt"))
 
     @cached_property
     def addresses(self) -> dict[str, str]:

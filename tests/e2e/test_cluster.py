@@ -65,6 +65,7 @@ def test_no_secret_is_readable_by_others(lab: Lab) -> None:
         files = set(lab.on(host, f"{readable} 2>/dev/null || true").split())
         assert files <= {
             "/etc/muster/control-api.env",
+            "/etc/muster/tls/ca.crt",
             "/etc/muster/tls/api.crt",
             "/etc/muster-agent/ca.pem",
             "/etc/muster-agent/config.json",
@@ -245,8 +246,8 @@ def test_make_down_leaves_nothing_behind(lab: Lab) -> None:
 
 def fleet_ping(lab: Lab) -> str:
     """Run playbooks/ping.yml over the dynamic inventory, as docs/operations.md says."""
-    certificate = lab.state / "api.crt"
-    certificate.write_text(lab.on("master", "cat /etc/muster/tls/api.crt"))
+    certificate = lab.state / "ca.crt"
+    certificate.write_text(lab.on("master", "cat /etc/muster/tls/ca.crt"))
     environment = {
         "MUSTER_URL": lab.url,
         "MUSTER_CA_FILE": str(certificate),

@@ -60,9 +60,9 @@ def url() -> Iterator[str]:
 def test_the_plugin_reads_the_workers_with_the_labs_keys(layout: Layout, tmp_path: Path, url: str) -> None:
     key = tmp_path / "key"
     key.write_text("the-key\n")
-    config = fleet.config(layout, tmp_path / "api.crt", key)
+    config = fleet.config(layout, tmp_path / "ca.crt", key)
     assert config.pop("url") == "https://10.213.68.10"
-    assert config.pop("ca_file") == str(tmp_path / "api.crt")
+    assert config.pop("ca_file") == str(tmp_path / "ca.crt")
     fleet.path(layout).write_text(yaml.safe_dump({**config, "url": url}))
 
     command = [Path(sys.executable).parent / "ansible-inventory", "-i", fleet.path(layout), "--list"]

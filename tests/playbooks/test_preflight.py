@@ -92,6 +92,29 @@ def test_a_wrong_input_of_k3s_is_refused_before_anything_is_changed(
 
 
 @pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"cluster_domain": "https://paas.example.org"},
+            "m1: https://paas.example.org is no DNS name, such as paas.example.org, that a certificate can be for.",
+        ),
+        ({"cluster_domain": "192.0.2.10"}, "m1: 192.0.2.10 is no DNS name"),
+        ({"certbot_email": "a@b.org"}, "m1: certbot_email asks for a certificate, but there is no domain"),
+        ({"certbot_email": "a b"}, "m1: certbot_email is 'a b', which is no e-mail address."),
+        ({"certbot_acme_server": "ca.example.org"}, "'ca.example.org', which is no https:// URL of an ACME"),
+        ({"certbot_ca_bundle": "/no/such/file"}, "certbot_ca_bundle is /no/such/file, which is not there."),
+    ],
+)
+def test_a_certificate_that_cannot_be_is_refused_before_anything_is_changed(
+    tmp_path: Path, variables: dict[str, Any], said: str
+) -> None:
+    status, output = preflight(tmp_path, {"m1": {**HERE, **variables}}, {})
+    assert said in output
+    assert "Check what K3s allows" not in output
+    assert status != 0
+
+
+@pytest.mark.parametrize(
     ("wanted", "said"),
     [
         (
