@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RELEASE = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?(?:-[a-z][a-z-]*)?(?:\+k3s(\d+))?\Z")
 OLDEST_AGENT = 3  # minor releases that a kubelet may be behind (kubernetes.io/releases/version-skew-policy)
@@ -111,13 +111,91 @@ def name_obstacle(nodes: str, name: str, address: str) -> str:
     return ""
 
 
+def datastore_obstacle(traces: Iterable[str], wanted: str, first: str = "") -> str:
+    """Why a server may not have the datastore that is wanted, '' when it may.
+
+    traces: those files of a cluster that are on its disk. first: the server that it joins, '' for none.
+    """
+    found = {file.rsplit("/", 1)[-1] for file in traces}
+    if "etcd" in found:
+        present = "etcd"
+    elif "state.db" in found:
+        present = "sqlite"
+    else:
+        present = "postgresql" if {"token", "k3s.service.env"} <= found else ""
+    if first and present not in {"", "etcd"}:
+        return (
+            f"it has a cluster of its own in {present}, and cannot join the one at {first}: "
+            "`k3s-uninstall.sh --yes` deletes it."
+        )
+    if present in {"", wanted} or (present, wanted) == ("sqlite", "etcd"):  # K3s takes that along by itself
+        return ""
+    return (
+        f"the cluster's datastore is {present}, not {wanted}, which k3s_server_datastore asks for, and K3s moves data "
+        "from sqlite to etcd only: with another datastore the cluster would begin anew, without a node."
+    )
+
+
+def servers_obstacle(groups: Mapping[str, list[str]], datastore: str) -> str:
+    """Why an inventory may not have these servers, '' when it may. In: its groups, and the datastore of its master."""
+    more = groups.get("servers") or []
+    for other in ("masters", "workers"):
+        both = sorted({*more} & {*(groups.get(other) or [])})
+        if both:
+            return f"{', '.join(both)} cannot be in the groups 'servers' and '{other}' at once: a host has one part."
+    if more and datastore != "etcd":
+        return (
+            "the group 'servers' needs cluster_k3s_datastore: etcd, since only etcd has its data on several servers; "
+            f"the datastore is {datastore}."
+        )
+    if len(more) % 2:
+        return (
+            f"the inventory has {len(more) + 1} servers of K3s, the master included, and etcd needs an odd number: "
+            "one more than 1, 3 or 5 bears the loss of no more servers, and is one more to lose."
+        )
+    return ""
+
+
+def votes(node: str) -> bool:
+    """Whether a node is Ready and a full member of etcd. In: what `kubectl get node --output json` printed."""
+    return {"Ready", "EtcdIsVoter"} <= _true_conditions(json.loads(node or "{}"))
+
+
+def restart_obstacle(members: str, name: str) -> str:
+    """Why the server of this name may not be stopped for a moment, '' when it may.
+
+    members: what kubectl printed of the nodes that are in etcd, '' when it did not answer.
+    """
+    nodes = {
+        node["metadata"]["name"]: _true_conditions(node)
+        for node in json.loads(members or "{}").get("items", [])
+    }
+    down = sorted(other for other, true in nodes.items() if other != name and "Ready" not in true)
+    others = len(nodes) - 1 - len(down)
+    if not down or 2 * others > len(nodes):
+        return ""
+    return (
+        f"K3s is not restarted, because etcd would be without a majority: {', '.join(down)} is not Ready. "
+        "Bring it back, or delete its node, and run the playbook again."
+    )
+
+
+def _true_conditions(node: Mapping[str, Any]) -> set[str]:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return {condition["type"] for condition in conditions if condition.get("status") == "True"}
+
+
 class FilterModule:
     """The entry point that Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         return {
             "checksum_of": checksum_of,
+            "k3s_datastore_obstacle": datastore_obstacle,
             "k3s_name_obstacle": name_obstacle,
+            "k3s_restart_obstacle": restart_obstacle,
+            "k3s_servers_obstacle": servers_obstacle,
+            "k3s_votes": votes,
             "k3s_version": version_in,
             "k3s_version_obstacle": version_obstacle,
             "k3s_outdated": outdated,

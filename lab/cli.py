@@ -14,7 +14,7 @@ from rich.table import Table
 from lab import booting, fleet, inventory, k3s, machine, network, processes, roll_call, site, ssh
 from lab.errors import LabError
 from lab.host import Host
-from lab.layout import MASTER, MOST_WORKERS, Layout, host_names, number, of_environment
+from lab.layout import MASTER, MOST_WORKERS, Layout, host_names, is_worker, number, of_environment
 from lab.phases import Phases
 
 SECONDS_TO_BE_ACTIVE = 120
@@ -45,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Real Debian hosts on this machine, to try Muster and to break it. MUSTER_LAB names the lab.",
 )
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="master, worker1, worker2 …")]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="master, worker1, worker2 …, server1 …")]
 
 
 @app.command()
@@ -78,7 +78,7 @@ def _build(layout: Layout, binary: k3s.Binary, phases: Phases) -> None:
     with phases.phase("site.yml", f"building the cluster with K3s {binary.version}"):
         site.build(layout)
     with phases.phase("workers", "waiting until every worker is ACTIVE"):
-        expected = [name for name in layout.hosts() if name != MASTER]
+        expected = list(filter(is_worker, layout.hosts()))
         certificate = ssh.read(layout, MASTER, CERTIFICATE_FILE)
         fleet.write(layout, certificate)
         api = roll_call.connect(layout, certificate)
@@ -149,6 +149,17 @@ def kill(host: HostName) -> None:
     with machine.one_at_a_time(target.layout.state):
         target.kill()
     _say(f"{host} has no power; `muster lab up {host}` switches it on again")
+
+
+@app.command()
+def wipe(host: HostName) -> None:
+    """Cut a host's power and take its disk: it comes back under its name as a machine that was reinstalled."""
+    target = _made(host)
+    with machine.one_at_a_time(target.layout.state):
+        ssh.close_connections(target.layout)
+        target.kill()
+        target.remove()
+    _say(f"{host} has no disk; `muster lab up {host}` gives it a new one")
 
 
 @app.command()

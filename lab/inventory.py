@@ -10,13 +10,12 @@ import yaml
 
 from lab import k3s, ssh
 from lab.host import Host
-from lab.layout import MASTER, Layout
+from lab.layout import MASTER, Layout, is_server, is_worker
 
 
 def hosts(layout: Layout, names: Iterable[str]) -> dict[str, Any]:
     """The content of hosts.yml."""
     addresses = {name: {"ansible_host": layout.address(name)} for name in names}
-    workers = {name: host for name, host in addresses.items() if name != MASTER}
     connection = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(layout.key),
@@ -26,13 +25,15 @@ def hosts(layout: Layout, names: Iterable[str]) -> dict[str, Any]:
     return {
         "all": {"vars": connection},
         "masters": {"hosts": {name: host for name, host in addresses.items() if name == MASTER}},
-        "workers": {"hosts": workers},
+        "servers": {"hosts": {name: host for name, host in addresses.items() if is_server(name)}},
+        "workers": {"hosts": {name: host for name, host in addresses.items() if is_worker(name)}},
     }
 
 
-def variables(binary: k3s.Binary) -> dict[str, Any]:
+def variables(binary: k3s.Binary, names: Iterable[str]) -> dict[str, Any]:
     """The content of group_vars/all/lab.yml: inputs of roles that are special to the lab."""
-    return {"k3s_binary_file": str(binary.file), "k3s_binary_version": binary.version}
+    datastore = {"cluster_k3s_datastore": "etcd"} if any(map(is_server, names)) else {}
+    return {"k3s_binary_file": str(binary.file), "k3s_binary_version": binary.version, **datastore}
 
 
 def write(layout: Layout, binary: k3s.Binary) -> None:
@@ -43,7 +44,7 @@ def write(layout: Layout, binary: k3s.Binary) -> None:
     layout.variables.parent.mkdir(parents=True, exist_ok=True)
     for file, content in {
         layout.inventory / "hosts.yml": hosts(layout, names),
-        layout.variables: variables(binary),
+        layout.variables: variables(binary, names),
     }.items():
         file.write_text("---\n" + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MASTER = "master"
 COMPLETE = "complete"  # a file in the directory of a host whose disk has been made
 MOST_WORKERS = 99
+SERVERS_FROM = 100  # the numbers of further K3s servers, behind those of all workers
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Layout:
 
     def machine(self, host: str) -> str:
         """The host's name on this machine: in process lists, of its cgroups and of its link."""
-        return f"{self.name}-m" if host == MASTER else f"{self.name}-w{number(host)}"
+        kind, index = host[0], number(host) % SERVERS_FROM
+        return f"{self.name}-m" if host == MASTER else f"{self.name}-{kind}{index}"
 
     def link(self, host: str) -> str:
         """This machine's end of the host's network cable."""
@@ -114,15 +116,25 @@ def host_names(workers: int) -> list[str]:
 
 
 def number(host: str) -> int:
-    """0 for the master, n for worker<n>."""
+    """0 for the master, n for worker<n>, 100 + n for server<n>."""
     if host == MASTER:
         return 0
-    match = re.fullmatch(r"worker([1-9][0-9]?)", host)
+    match = re.fullmatch(r"worker([1-9][0-9]?)|server([1-9])", host)
     if match is None:
         raise LabError(
-            f"'{host}' is no host of a lab: they are called {MASTER}, worker1 to worker{MOST_WORKERS}."
+            f"'{host}' is no host of a lab: they are called {MASTER}, worker1 to worker{MOST_WORKERS}, "
+            "and server1 to server9 for more servers of K3s."
         )
-    return int(match[1])
+    return int(match[1]) if match[1] else SERVERS_FROM + int(match[2])
+
+
+def is_worker(host: str) -> bool:
+    return 0 < number(host) < SERVERS_FROM
+
+
+def is_server(host: str) -> bool:
+    """Whether the host is a server of K3s beside the master."""
+    return number(host) > SERVERS_FROM
 
 
 def of_environment() -> Layout:

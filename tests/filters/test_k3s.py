@@ -11,11 +11,15 @@ import pytest
 from filter_plugins.k3s import (
     FilterModule,
     checksum_of,
+    datastore_obstacle,
     name_obstacle,
     outdated,
+    restart_obstacle,
+    servers_obstacle,
     version,
     version_in,
     version_obstacle,
+    votes,
 )
 
 
@@ -133,6 +137,129 @@ def test_only_a_ready_node_elsewhere_holds_its_name(listed: str, name: str, take
     assert name_obstacle(listed, name, "10.0.0.1") == why
 
 
+TOKEN, ETCD, SQLITE, ADDRESS = (
+    "/var/lib/rancher/k3s/server/token",
+    "/var/lib/rancher/k3s/server/db/etcd",
+    "/var/lib/rancher/k3s/server/db/state.db",
+    "/etc/systemd/system/k3s.service.env",
+)
+
+
+@pytest.mark.parametrize(
+    ("traces", "wanted", "first", "said"),
+    [
+        ([], "etcd", "", ""),
+        ([], "etcd", "https://10.0.0.1:6443", ""),
+        ([ADDRESS], "postgresql", "", ""),  # a first run that was broken off
+        ([TOKEN, SQLITE], "sqlite", "", ""),
+        ([TOKEN, SQLITE], "etcd", "", ""),  # K3s migrates it
+        ([TOKEN, ETCD], "etcd", "", ""),
+        ([TOKEN, ETCD], "etcd", "https://10.0.0.1:6443", ""),
+        ([TOKEN, ADDRESS], "postgresql", "", ""),
+        ([TOKEN, SQLITE], "postgresql", "", "the cluster's datastore is sqlite, not postgresql"),
+        ([TOKEN, ADDRESS], "sqlite", "", "the cluster's datastore is postgresql, not sqlite"),
+        ([TOKEN, ADDRESS], "etcd", "", "the cluster's datastore is postgresql, not etcd"),
+        ([TOKEN, ETCD], "sqlite", "", "the cluster's datastore is etcd, not sqlite"),
+        ([TOKEN, ETCD, SQLITE], "sqlite", "", "the cluster's datastore is etcd, not sqlite"),
+        ([TOKEN, SQLITE], "etcd", "https://10.0.0.1:6443", "it has a cluster of its own in sqlite"),
+    ],
+)
+def test_a_datastore_is_chosen_once_but_for_the_way_from_sqlite_to_etcd(
+    traces: list[str], wanted: str, first: str, said: str
+) -> None:
+    why = datastore_obstacle(traces, wanted, first)
+    assert why.startswith(said)
+    assert bool(why) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("groups", "datastore", "said"),
+    [
+        ({"masters": ["m"]}, "sqlite", ""),
+        ({"masters": ["m"], "servers": [], "workers": ["w"]}, "postgresql", ""),
+        ({"masters": ["m"]}, "etcd", ""),
+        ({"masters": ["m"], "servers": ["s1", "s2"], "workers": ["w"]}, "etcd", ""),
+        ({"masters": ["m"], "servers": ["s1", "s2", "s3", "s4"]}, "etcd", ""),
+        (
+            {"masters": ["m"], "servers": ["s1"]},
+            "etcd",
+            "the inventory has 2 servers of K3s, the master included",
+        ),
+        ({"masters": ["m"], "servers": ["s1", "s2", "s3"]}, "etcd", "the inventory has 4 servers"),
+        (
+            {"masters": ["m"], "servers": ["s1", "s2"]},
+            "sqlite",
+            "the group 'servers' needs cluster_k3s_datastore: etcd",
+        ),
+        (
+            {"masters": ["m"], "servers": ["s", "w"], "workers": ["w"]},
+            "etcd",
+            "w cannot be in the groups 'servers' and 'workers' at once",
+        ),
+        (
+            {"masters": ["m"], "servers": ["m", "s"]},
+            "etcd",
+            "m cannot be in the groups 'servers' and 'masters' at once",
+        ),
+    ],
+)
+def test_an_inventory_has_an_odd_number_of_servers_and_etcd_for_more_than_one(
+    groups: dict[str, list[str]], datastore: str, said: str
+) -> None:
+    why = servers_obstacle(groups, datastore)
+    assert why.startswith(said)
+    assert bool(why) == bool(said)
+
+
+def member(name: str, **conditions: str) -> dict[str, object]:
+    listed = [{"type": kind, "status": status} for kind, status in conditions.items()]
+    return {"metadata": {"name": name}, "status": {"conditions": listed}}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({"Ready": "True", "EtcdIsVoter": "True"}, True),
+        ({"Ready": "True", "EtcdIsVoter": "False"}, False),  # a learner
+        ({"Ready": "Unknown", "EtcdIsVoter": "True"}, False),
+        ({"Ready": "True"}, False),
+        ({}, False),
+    ],
+)
+def test_a_server_is_a_member_when_it_votes_and_is_ready(conditions: dict[str, str], expected: bool) -> None:
+    assert votes(json.dumps(member("s1", **conditions))) is expected
+    assert votes("") is False
+
+
+@pytest.mark.parametrize(
+    ("ready", "unready", "refused"),
+    [
+        (["m"], [], False),
+        (["m", "s1"], [], False),  # the moment before the third comes
+        (["m", "s1", "s2"], [], False),
+        (["s1", "s2"], ["m"], False),  # the one that is restarted may itself be down
+        (["m", "s1"], ["s2"], True),
+        (["m"], ["s1", "s2"], True),
+        (["m", "s1", "s2", "s3"], ["s4"], False),
+        (["m", "s1", "s2"], ["s3", "s4"], True),
+    ],
+)
+def test_no_server_is_restarted_that_the_majority_needs(
+    ready: list[str], unready: list[str], refused: bool
+) -> None:
+    members = [member(name, Ready="True") for name in ready] + [
+        member(name, Ready="Unknown") for name in unready
+    ]
+    why = restart_obstacle(json.dumps({"items": members}), "m")
+    assert bool(why) is refused
+    if refused:
+        assert f"{', '.join(unready)} is not Ready" in why
+
+
+def test_a_cluster_that_does_not_answer_has_nothing_to_lose_by_a_restart() -> None:
+    assert restart_obstacle("", "m") == ""
+
+
 def test_a_file_has_a_checksum(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert checksum_of(str(tmp_path / "file")) == hashlib.sha256(b"abc").hexdigest()
@@ -141,8 +268,12 @@ def test_a_file_has_a_checksum(tmp_path: Path) -> None:
 def test_every_filter_is_offered_to_ansible() -> None:
     assert set(FilterModule().filters()) == {
         "checksum_of",
+        "k3s_datastore_obstacle",
         "k3s_name_obstacle",
         "k3s_outdated",
+        "k3s_restart_obstacle",
+        "k3s_servers_obstacle",
         "k3s_version",
         "k3s_version_obstacle",
+        "k3s_votes",
     }

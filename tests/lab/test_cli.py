@@ -24,7 +24,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.usefixtures("root")
-@pytest.mark.parametrize("verb", ["ssh", "cut", "heal", "kill", "pause"])
+@pytest.mark.parametrize("verb", ["ssh", "cut", "heal", "kill", "wipe", "pause"])
 def test_a_host_that_is_not_there_is_one_sentence_and_exit_status_1(verb: str) -> None:
     assert run(verb, "worker1") == (
         1,

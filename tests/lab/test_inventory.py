@@ -20,6 +20,7 @@ def test_every_host_that_has_a_disk_is_in_its_group_with_its_address(layout: Lay
     inventory.write(layout, STAND_IN)
     content = yaml.safe_load((layout.inventory / "hosts.yml").read_text())
     assert content["masters"] == {"hosts": {"master": {"ansible_host": "10.213.68.10"}}}
+    assert content["servers"] == {"hosts": {}}
     assert content["workers"] == {
         "hosts": {
             "worker1": {"ansible_host": "10.213.68.11"},
@@ -51,6 +52,17 @@ def test_ansible_reads_it_and_keeps_host_key_checking_on(layout: Layout) -> None
         "k3s_binary_file": "/cache/k3s",
         "k3s_binary_version": "v0.0.0-stand-in",
     }
+
+
+def test_servers_beside_the_master_are_in_a_group_of_their_own_and_keep_the_cluster_in_etcd(
+    layout: Layout,
+) -> None:
+    names = ["master", "worker1", "server1", "server2"]
+    content = inventory.hosts(layout, names)
+    assert list(content["servers"]["hosts"]) == ["server1", "server2"]
+    assert list(content["workers"]["hosts"]) == ["worker1"]
+    assert inventory.variables(STAND_IN, names)["cluster_k3s_datastore"] == "etcd"
+    assert "cluster_k3s_datastore" not in inventory.variables(STAND_IN, names[:2])
 
 
 def test_the_k3s_of_an_earlier_up_is_remembered(layout: Layout) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import LabError
-from lab.layout import Layout, host_names, number, of_environment
+from lab.layout import Layout, host_names, is_server, is_worker, number, of_environment
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,16 @@ def test_a_name_gives_the_same_network_everywhere(
 
 def test_names_of_links_fit_into_the_kernels_fifteen_characters() -> None:
     layout = Layout("molecule")
-    links = [layout.bridge, *(layout.link(host) for host in host_names(99))]
+    servers = [f"server{index}" for index in range(1, 10)]
+    links = [layout.bridge, *(layout.link(host) for host in (*host_names(99), *servers))]
     assert max(map(len, links)) <= 15
     assert len(set(links)) == len(links)
+
+
+def test_a_host_is_the_master_a_worker_or_a_server() -> None:
+    kinds = {host: (is_worker(host), is_server(host)) for host in ("master", "worker99", "server1")}
+    assert kinds == {"master": (False, False), "worker99": (True, False), "server1": (False, True)}
+    assert Layout("lab").address("server1") == "10.213.151.111"
 
 
 @pytest.mark.parametrize("name", ["", "9lab", "Lab", "two-words", "muchtoolong", "a/b"])
@@ -36,7 +43,9 @@ def test_a_name_that_cannot_name_a_lab_is_refused(name: str) -> None:
         Layout(name)
 
 
-@pytest.mark.parametrize("host", ["", "worker", "worker0", "worker100", "worker1 ", "../master"])
+@pytest.mark.parametrize(
+    "host", ["", "worker", "worker0", "worker100", "worker1 ", "server0", "server10", "../master"]
+)
 def test_a_name_that_is_no_host_of_a_lab_is_refused(host: str) -> None:
     with pytest.raises(LabError, match="no host of a lab"):
         number(host)

@@ -20,10 +20,13 @@ HERE = {
 NOBODY = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
-def preflight(directory: Path, masters: dict[str, Any], workers: dict[str, Any]) -> tuple[int, str]:
+def preflight(
+    directory: Path, masters: dict[str, Any], workers: dict[str, Any], servers: dict[str, Any] | None = None
+) -> tuple[int, str]:
     """Run the checks over an inventory of these hosts; the exit status and what was said."""
     inventory = directory / "hosts.yml"  # JSON is YAML
-    inventory.write_text(json.dumps({"masters": {"hosts": masters}, "workers": {"hosts": workers}}))
+    groups = {"masters": masters, "servers": servers or {}, "workers": workers}
+    inventory.write_text(json.dumps({name: {"hosts": hosts} for name, hosts in groups.items()}))
     done = subprocess.run(
         [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "playbooks/preflight.yml"],
         cwd=ROOT,
@@ -79,7 +82,7 @@ def test_what_is_wrong_with_a_host_is_said_by_name(tmp_path: Path) -> None:
                 "key=value:Effect is needed, Effect one of NoSchedule, PreferNoSchedule, NoExecute."
             ),
         ),
-        ({"cluster_k3s_datastore": "mysql"}, "must be one of: sqlite, postgresql, got: mysql"),
+        ({"cluster_k3s_datastore": "mysql"}, "must be one of: sqlite, postgresql, etcd, got: mysql"),
     ],
 )
 def test_a_wrong_input_of_k3s_is_refused_before_anything_is_changed(
@@ -129,4 +132,26 @@ def test_an_agent_that_does_not_go_with_its_server_is_refused(tmp_path: Path, wa
     worker = {**HERE, "k3s_binary_version": wanted, "ansible_host": "192.0.2.11"}
     status, output = preflight(tmp_path, {"m1": master}, {"w1": worker})
     assert said in output
+    assert status != 0
+
+
+def test_an_even_number_of_servers_is_refused_before_any_host_is_looked_at(tmp_path: Path) -> None:
+    master = {**HERE, "cluster_k3s_datastore": "etcd"}
+    status, said = preflight(tmp_path, {"m1": master}, {}, {"s1": NOBODY})
+    assert "Nothing was changed, because the inventory has 2 servers of K3s, the master included" in said
+    assert "Gather facts" not in said
+    assert status != 0
+
+
+def test_more_servers_need_etcd(tmp_path: Path) -> None:
+    status, said = preflight(tmp_path, {"m1": HERE}, {}, {"s1": NOBODY, "s2": NOBODY})
+    assert "the group 'servers' needs cluster_k3s_datastore: etcd" in said
+    assert status != 0
+
+
+def test_what_is_wrong_with_a_server_is_said_by_name(tmp_path: Path) -> None:
+    etcd = {**HERE, "cluster_k3s_datastore": "etcd", "ansible_host": "192.0.2.12"}
+    wrong = {**etcd, "k3s_server_config": {"cluster-init": True}}
+    status, said = preflight(tmp_path, {"m1": {**etcd, **HERE}}, {}, {"s1": etcd, "s2": wrong})
+    assert "s2: k3s_server_config may not hold cluster-init: other inputs of the role set that." in said
     assert status != 0

@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 NAMES = [role.name for role in ROLES]
-PLAYS = ["master", "workers", "label", "certificate"]
+PLAYS = ["master", "servers", "workers", "label", "certificate"]
 
 
 def load(path: Path) -> Any:

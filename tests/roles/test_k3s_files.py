@@ -15,6 +15,15 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+ALONE = {"k3s_server_datastore": "postgresql", "k3s_server_first_url": "", "k3s_server_token_file": ""}
+SERVERS = {
+    "etcd.yaml": {"k3s_server_datastore": "etcd"},
+    "joining.yaml": {
+        "k3s_server_datastore": "etcd",
+        "k3s_server_first_url": "https://192.0.2.10:6443",
+        "k3s_server_token_file": "/etc/muster/secrets/k3s_server_token",
+    },
+}
 NASTY = "p/a:s@s %w$o`r\"d\\'#?&"
 
 
@@ -28,7 +37,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "NO_PROXY": "10.0.0.0/8,.svc",
         },
         "k3s_binary_registries": {"configs": {"registry.example.org": {"auth": {"password": NASTY}}}},
-        "k3s_server_datastore": "postgresql",
         "k3s_server_datastore_user": "k3s",
         "k3s_server_datastore_name": "k3s",
         "__k3s_server_datastore_password": {"content": base64.b64encode(f"{NASTY}\n".encode()).decode()},
@@ -43,13 +51,18 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "k3s_agent_node_address": "192.0.2.11",
     }
     for role in ("k3s_binary", "k3s_server", "k3s_agent"):
-        defaults = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
-        variables = {**defaults, **variables}
+        for file in ("defaults", "vars"):
+            variables = {
+                **yaml.safe_load((ROOT / "roles" / role / file / "main.yml").read_text()),
+                **variables,
+            }
     sources = {
         "environment": "k3s_binary/templates/environment.j2",
         "registries": "k3s_binary/templates/registries.yaml.j2",
         "datastore": "k3s_server/templates/k3s.service.env.j2",
         "server.yaml": "k3s_server/templates/config.yaml.j2",
+        "joining.yaml": "k3s_server/templates/config.yaml.j2",
+        "etcd.yaml": "k3s_server/templates/config.yaml.j2",
         "agent.yaml": "k3s_agent/templates/config.yaml.j2",
         "k3s.service": "k3s_server/templates/k3s.service.j2",
         "k3s-agent.service": "k3s_agent/templates/k3s-agent.service.j2",
@@ -62,10 +75,14 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                 "dest": str(out / name),
                 "mode": "0600",
             },
+            "vars": {**ALONE, **SERVERS.get(name, {})},
         }
         for name, source in sources.items()
     ]
-    (out / "vars.json").write_text(json.dumps(variables))
+    given = {
+        name: value for name, value in variables.items() if name not in ALONE
+    }  # these would win over a task's
+    (out / "vars.json").write_text(json.dumps(given))
     play = {
         "name": "Render",
         "hosts": "localhost",
@@ -132,6 +149,18 @@ def test_the_server_is_configured_by_file_and_leaves_nginx_its_ports(rendered: d
         "write-kubeconfig-mode": "0600",
         "disable": ["traefik", "servicelb"],
         "flannel-backend": "wireguard-native",
+    }
+
+
+def test_the_first_server_begins_an_etcd_and_the_others_join_it_by_the_server_token(
+    rendered: dict[str, str],
+) -> None:
+    first, joining = (yaml.safe_load(rendered[name]) for name in ("etcd.yaml", "joining.yaml"))
+    both = yaml.safe_load(rendered["server.yaml"])
+    assert first == both | {"cluster-init": True}
+    assert joining == both | {
+        "server": "https://192.0.2.10:6443",
+        "token-file": "/etc/muster/secrets/k3s_server_token",
     }
 
 
