@@ -94,6 +94,20 @@ def checksum_of(file: str) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
+def file_obstacles(given: Iterable[Mapping[str, str]]) -> list[str]:
+    """What is wrong with files on the controller. In: the `name` of an input, its `file` or '', its `sha256` or ''."""
+    found = ((each, _obstacle_of(each["name"], each["file"], each["sha256"])) for each in given)
+    return [obstacle for each, obstacle in found if each["file"] and obstacle]
+
+
+def _obstacle_of(name: str, file: str, sha256: str) -> str:
+    if not Path(file).is_file():
+        return f"{name}_file is {file}, which is not there."
+    if sha256 and checksum_of(file) != sha256:
+        return f"{file} is not the file whose SHA-256 is {sha256}, which {name}_sha256 asks for."
+    return ""
+
+
 def name_obstacle(nodes: str, name: str, address: str) -> str:
     """Why a machine at this address may not be the node of this name, '' when it may.
 
@@ -190,8 +204,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         return {
-            "checksum_of": checksum_of,
             "k3s_datastore_obstacle": datastore_obstacle,
+            "k3s_file_obstacles": file_obstacles,
             "k3s_name_obstacle": name_obstacle,
             "k3s_restart_obstacle": restart_obstacle,
             "k3s_servers_obstacle": servers_obstacle,

@@ -12,6 +12,7 @@ from filter_plugins.k3s import (
     FilterModule,
     checksum_of,
     datastore_obstacle,
+    file_obstacles,
     name_obstacle,
     outdated,
     restart_obstacle,
@@ -265,9 +266,26 @@ def test_a_file_has_a_checksum(tmp_path: Path) -> None:
     assert checksum_of(str(tmp_path / "file")) == hashlib.sha256(b"abc").hexdigest()
 
 
+def test_a_file_of_the_controller_is_there_and_the_one_that_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "k3s"
+    file.write_bytes(b"abc")
+    right, wrong = checksum_of(str(file)), "0" * 64
+    given = [
+        {"name": "k3s_binary", "file": str(file), "sha256": right},
+        {"name": "k3s_binary", "file": str(file), "sha256": wrong},
+        {"name": "k3s_binary", "file": str(file), "sha256": ""},
+        {"name": "k3s_binary", "file": "", "sha256": wrong},
+        {"name": "k3s_binary_images", "file": "/no/such/file", "sha256": ""},
+    ]
+    assert file_obstacles(given) == [
+        f"{file} is not the file whose SHA-256 is {wrong}, which k3s_binary_sha256 asks for.",
+        "k3s_binary_images_file is /no/such/file, which is not there.",
+    ]
+
+
 def test_every_filter_is_offered_to_ansible() -> None:
     assert set(FilterModule().filters()) == {
-        "checksum_of",
+        "k3s_file_obstacles",
         "k3s_datastore_obstacle",
         "k3s_name_obstacle",
         "k3s_outdated",
