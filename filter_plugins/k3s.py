@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 RELEASE = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?(?:-[a-z][a-z-]*)?(?:\+k3s(\d+))?\Z")
+COMPLAINT = re.compile(r'level=(?:error|fatal) msg="(.*)"')
 OLDEST_AGENT = 3  # minor releases that a kubelet may be behind (kubernetes.io/releases/version-skew-policy)
 
 
@@ -170,6 +171,12 @@ def servers_obstacle(groups: Mapping[str, list[str]], datastore: str) -> str:
     return ""
 
 
+def last_words(lines: Sequence[str]) -> str:
+    """The newest complaint in the journal of K3s, or else its newest line."""
+    complaints = [found[1] for line in lines if (found := COMPLAINT.search(line))]
+    return (complaints or [*lines] or ["nothing"])[-1].replace('\\"', '"').strip()[:500]
+
+
 def votes(node: str) -> bool:
     """Whether a node is Ready and a full member of etcd. In: what `kubectl get node --output json` printed."""
     return {"Ready", "EtcdIsVoter"} <= _true_conditions(json.loads(node or "{}"))
@@ -206,6 +213,7 @@ class FilterModule:
         return {
             "k3s_datastore_obstacle": datastore_obstacle,
             "k3s_file_obstacles": file_obstacles,
+            "k3s_last_words": last_words,
             "k3s_name_obstacle": name_obstacle,
             "k3s_restart_obstacle": restart_obstacle,
             "k3s_servers_obstacle": servers_obstacle,

@@ -13,6 +13,7 @@ from filter_plugins.k3s import (
     checksum_of,
     datastore_obstacle,
     file_obstacles,
+    last_words,
     name_obstacle,
     outdated,
     restart_obstacle,
@@ -212,6 +213,18 @@ def test_an_inventory_has_an_odd_number_of_servers_and_etcd_for_more_than_one(
     assert bool(why) == bool(said)
 
 
+def test_of_a_journal_the_newest_complaint_counts() -> None:
+    lines = [
+        'time="2026-11-29T20:00:00Z" level=error msg="an earlier one"',
+        'time="2026-11-29T20:00:01Z" level=fatal msg="Post \\"https://10.0.0.1:6443\\": 401 Unauthorized"',
+        'time="2026-11-29T20:00:02Z" level=info msg="something else"',
+        "k3s.service: Main process exited, code=exited, status=1/FAILURE",
+    ]
+    assert last_words(lines) == 'Post "https://10.0.0.1:6443": 401 Unauthorized'
+    assert last_words(lines[2:]) == lines[-1]
+    assert last_words([]) == "nothing"
+
+
 def member(name: str, **conditions: str) -> dict[str, object]:
     listed = [{"type": kind, "status": status} for kind, status in conditions.items()]
     return {"metadata": {"name": name}, "status": {"conditions": listed}}
@@ -287,6 +300,7 @@ def test_every_filter_is_offered_to_ansible() -> None:
     assert set(FilterModule().filters()) == {
         "k3s_file_obstacles",
         "k3s_datastore_obstacle",
+        "k3s_last_words",
         "k3s_name_obstacle",
         "k3s_outdated",
         "k3s_restart_obstacle",
