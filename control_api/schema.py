@@ -84,11 +84,12 @@ def config(connection: Connection) -> Config:
     return made
 
 
-def require_current(database: Database) -> None:
-    """Return when the database is at this version. Raises BadSettings, DatabaseUnavailable."""
+def require_current(database: Database) -> str:
+    """Return the revision of a database that is at this version. Raises BadSettings, DatabaseUnavailable."""
     with database.reading() as session:
         connection = session.connection()
         found, wanted = revision(connection), _head(connection)
     if found != wanted:
         msg = f"The schema is at {found or 'nothing'}, this version needs {wanted}; run `muster db upgrade`."
         raise BadSettings(msg)
+    return str(wanted)

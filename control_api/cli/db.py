@@ -21,3 +21,16 @@ def upgrade() -> None:
         if before == after
         else f"The schema went from {before or 'nothing'} to {after}."
     )
+
+
+@app.command()
+def check() -> None:
+    """Say whether the database answers and its schema is at this version; exit status 1 when not."""
+    from control_api import schema, settings
+    from control_api.db import Database
+
+    database = Database(settings.load_database().database_url.get_secret_value())
+    try:
+        print(f"The schema is at {schema.require_current(database)}, as this version needs it.")
+    finally:
+        database.close()

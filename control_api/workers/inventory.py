@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from control_api.workers import wire
 
-FORMAT = 1  # part of the entity tag: raise it when the document's shape changes
+FORMAT = 2  # part of the entity tag: raise it when the document's shape changes
 IN_MEMORY = 4 * 2**20  # bytes; a larger document goes to a file that has no name
 PIECE = 2**20
 ROWS, PAUSE = (

@@ -18,6 +18,7 @@ COLUMNS = (
     Worker.id,
     Worker.name,
     Worker.hostname,
+    Worker.machine_id,
     Worker.ip_address,
     Worker.intent,
     Worker.approved,

@@ -321,6 +321,7 @@ class InventoryWorker(Wire):
     id: UUID
     name: str
     hostname: str
+    machine_id: str | None
     ip_address: str
     status: Status
     intent: Intent

@@ -117,6 +117,12 @@ def test_a_missing_secret_is_one_sentence(install: Callable[..., Service]) -> No
     assert "WORKER_REGISTRATION_TOKEN is missing" in done.stderr
 
 
+def test_a_database_that_is_away_is_one_sentence(install: Callable[..., Service]) -> None:
+    done = install(DATABASE_URL="postgresql://u@127.0.0.1:1/d").run("db", "check")
+    sentence = "The database does not answer; try again in a few seconds."
+    assert (done.returncode, done.stdout, done.stderr.splitlines()) == (1, "", [sentence])
+
+
 def test_on_postgresql_the_schema_is_brought_up_by_its_own_command(
     install: Callable[..., Service], postgresql: PostgreSQL
 ) -> None:
@@ -127,7 +133,14 @@ def test_on_postgresql_the_schema_is_brought_up_by_its_own_command(
         1,
         [f"The schema is at nothing, this version needs {HEAD}; run `muster db upgrade`."],
     )
+    checked = service.run("db", "check")
+    assert (checked.returncode, checked.stdout, checked.stderr) == (1, "", early.stderr)
     assert service.run("db", "upgrade").stdout == f"The schema went from nothing to {HEAD}.\n"
+    checked = service.run("db", "check")
+    assert (checked.returncode, checked.stdout) == (
+        0,
+        f"The schema is at {HEAD}, as this version needs it.\n",
+    )
     assert service.run("db", "upgrade").stdout == f"The schema is at {HEAD}.\n"
     service.start()
     assert not (service.directory / "muster").exists()  # nothing was generated

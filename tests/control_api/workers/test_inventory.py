@@ -38,6 +38,7 @@ FULL = {
     "ansible_port": 22,
     "ansible_user": "u",
     "max_pods": 7,
+    "machine_id": "c" * 32,
     "node_state": Node.READY,
 }
 CHANGES: list[dict[str, Any]] = [
@@ -66,6 +67,7 @@ CHANGES: list[dict[str, Any]] = [
     {"ansible_port": 23},
     {"ansible_user": None},
     {"max_pods": None},
+    {"machine_id": "d" * 32},
     {"removed_at": START},
 ]
 
@@ -141,6 +143,7 @@ def test_a_row_says_what_the_contract_says(database: Database) -> None:
         "id": str(worker_id),
         "name": "chosen",
         "hostname": "one",
+        "machineId": "c" * 32,
         "ipAddress": "192.0.2.7",
         "status": "MAINTENANCE",
         "intent": "maintenance",
@@ -202,11 +205,11 @@ def test_a_large_inventory_needs_little_memory(database: Database) -> None:
         (None, False),
         ("", False),
         ("*", True),
-        ('W/"1-a"', True),
-        ('"1-a"', True),
-        ('"x", W/"1-a"', True),
-        ('"1-b"', False),
-        ("1-a", False),
+        ('W/"2-a"', True),
+        ('"2-a"', True),
+        ('"x", W/"2-a"', True),
+        ('"2-b"', False),
+        ("2-a", False),
     ],
 )
 def test_a_client_names_what_it_has(header: str | None, expected: bool) -> None:
