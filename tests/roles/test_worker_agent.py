@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from jinja2 import Environment
 
 from tests.agent.world import FILE
 from tests.control_api.cli.test_serve import Service
@@ -136,3 +137,13 @@ def test_a_refused_token_is_one_sentence(machine: Machine) -> None:
     status, said = machine.register("wrong")
     assert status != 0
     assert "The control API refused the registration: The registration token is not valid (HTTP 401)." in said
+
+
+@pytest.mark.parametrize(("authority", "file"), [("-----BEGIN…", "/etc/muster-agent/ca.pem"), ("", None)])
+def test_without_a_given_authority_those_of_the_system_count(authority: str, file: str | None) -> None:
+    templates = Environment()
+    templates.filters["to_nice_json"] = lambda value, indent: json.dumps(value, indent=indent)
+    source = (ROOT / "roles/worker_agent/templates/config.json.j2").read_text()
+    given = {"worker_agent_api_url": "https://paas.example.org", "worker_agent_address": "192.0.2.11"}
+    config = json.loads(templates.from_string(source).render(worker_agent_api_ca=authority, **given))
+    assert config["ca_file"] == file
