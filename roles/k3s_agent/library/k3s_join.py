@@ -112,7 +112,7 @@ CAUSES = [
     Cause(r"(?i)failed to find memory cgroup", NO_CGROUP),
     Cause(
         r"certificate is valid for .*, not |doesn't contain any IP SANs",
-        "the certificate of {server} is not valid for that name: add it to k3s_server_tls_names",
+        "the certificate of {server} is not valid for that name: add it to cluster_k3s_tls_names",
     ),
     Cause(
         r"certificate signed by unknown authority|CA cert validation failed: .*x509",
