@@ -97,17 +97,19 @@ def wait_for_port(port: int, running: subprocess.Popen[bytes], log: Path, second
         time.sleep(0.05)
 
 
+def total_memory_mib() -> int:
+    """Return how much memory the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
 def description() -> list[str]:
     """Return lines that say what this machine is."""
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         "unknown CPU",
     )
-    memory = next(
-        (int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0
-    )
     return [
-        f"{os.cpu_count()} CPUs ({model}), {memory / 2**20:.0f} GiB memory, Linux {platform.release()}",
+        f"{os.cpu_count()} CPUs ({model}), {total_memory_mib() / 1024:.0f} GiB memory, Linux {platform.release()}",
         f"Python {platform.python_version()}, "
         + ", ".join(filter(None, (_version(program) for program in PROGRAMS))),
     ]

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for one measurement: Debian's defaults with what the role sets, on a real disk."""
+"""A PostgreSQL server for one measurement, as the role `postgresql` sets it up, on a real disk."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from typing import Any
 
 import psycopg
 
-from bench.machine import free_port
-
-CONFIGURATION = (
-    "listen_addresses = 'localhost'\nmax_connections = 100\npassword_encryption = 'scram-sha-256'\n"
-)
+from bench.machine import free_port, total_memory_mib
+from bench.roles import render
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,9 @@ def server() -> Iterator[Server]:
             f"--pwfile={password}",
         )
         with (data / "postgresql.conf").open("a") as file:
-            file.write(f"{CONFIGURATION}port = {port}\nunix_socket_directories = '{home}'\n")
+            facts = {"memtotal_mb": total_memory_mib()}
+            file.write(render("postgresql", "muster.conf.j2", ansible_facts=facts))
+            file.write(f"port = {port}\nunix_socket_directories = '{home}'\n")
         run("pg_ctl", "-D", str(data), "-l", str(home / "log"), "-w", "start")
         yield Server(int((data / "postmaster.pid").read_text().split()[0]), port)
     finally:

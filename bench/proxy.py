@@ -10,12 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from bench.machine import free_port, process, wait_for_port
+from bench.roles import render
 
-ROLE = Path(__file__).parent.parent / "roles/nginx"
 OPENSSL = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=127.0.0.1 "
     "-addext subjectAltName=IP:127.0.0.1 -addext keyUsage=critical,digitalSignature,keyCertSign"
@@ -60,16 +57,10 @@ def available() -> bool:
 
 def _write(home: Path, port: int, variables: dict[str, object]) -> None:
     """Render the role's templates; only ports of loopback and directories are exchanged."""
-    templates = Environment(  # noqa: S701 - a configuration is no HTML
-        loader=FileSystemLoader(ROLE / "templates"), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    templates.filters["comment"] = lambda text: f"# {text}"
-    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-    given = {**defaults, **variables, "ansible_managed": "rendered for a measurement"}
-    site = templates.get_template("muster.conf.j2").render(given)
+    site = render("nginx", "muster.conf.j2", **variables)
     site = re.sub(r"\n *listen \[::\][^\n]*", "", site).replace("listen 443 ", f"listen 127.0.0.1:{port} ")
     (home / "muster.conf").write_text(site.replace("listen 80 ", f"listen 127.0.0.1:{free_port()} "))
-    main = templates.get_template("nginx.conf.j2").render(given)
+    main = render("nginx", "nginx.conf.j2", **variables)
     for installed, ours in (
         ("/etc/nginx/conf.d/*.conf", home / "muster.conf"),
         ("include /etc/nginx/sites-enabled/*;", ""),

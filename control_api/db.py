@@ -21,15 +21,20 @@ import psycopg
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     ColumnElement,
     Connection,
     DateTime,
+    Double,
     Engine,
     Enum,
     FromClause,
     MetaData,
     Select,
+    String,
+    Text,
     Uuid,
+    case,
     cast,
     column,
     create_engine,
@@ -46,7 +51,7 @@ from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from control_api import postgres_link
 from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable, SchemaInUse
@@ -64,6 +69,7 @@ MIGRATION_LOCK = 0x6D757374_0001
 MONITOR_LOCK = 0x6D757374_0002
 SQLITE_BUSY = re.compile("locked|busy|unable to open|disk|readonly|full")
 NEWS = "muster.news"
+MANY = 10_000  # rows in one parameter
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
 SESSION_ENDED = ("25P03", "25006")  # ended for idling in a transaction; read-only: not the primary any more
 
@@ -334,6 +340,52 @@ def has_label(session: Session, labels: Any, key: str, value: str | None) -> Col
     return object_.has_key(key) if value is None else object_.contains({key: value})
 
 
+def json_rows(session: Session, query: Select[Any], *, order_by: str) -> Select[str]:
+    """Return a query for the rows of `query` as texts, each a JSON object with a member for every column."""
+    rows = query.subquery("rows")
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    row = json_object(session, dict(rows.c)) if on_sqlite else func.row_to_json(rows.table_valued())
+    return select(cast(row, String)).order_by(rows.c[order_by])
+
+
+def json_object(session: Session, members: Mapping[str, Any]) -> ColumnElement[Any]:
+    """Return a JSON object with these members."""
+    if session.get_bind().dialect.name == "sqlite":
+        parts = (part for key, value in members.items() for part in (key, _json(value)))
+        return func.json_object(*parts, type_=JSON)
+    parts = (part for key, value in members.items() for part in (literal(key, Text), value))
+    return func.jsonb_build_object(*parts, type_=postgresql.JSONB)
+
+
+def _json(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return what SQLite makes the same JSON of as PostgreSQL, though it has neither booleans nor UUIDs."""
+    if isinstance(value.type, Boolean):
+        return func.json(case((value, "true"), else_="false"))
+    if isinstance(value.type, JSON):
+        return func.json(type_coerce(value, String))
+    return func.muster_uuid(type_coerce(value, String)) if isinstance(value.type, Uuid) else value
+
+
+def iso(session: Session, moment: Any) -> ColumnElement[str]:
+    """Return a moment as text (ISO 8601), in UTC."""
+    if session.get_bind().dialect.name == "sqlite":
+        return func.replace(type_coerce(moment, String), " ", "T") + "+00:00"
+    return func.to_char(func.timezone("UTC", moment), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"', type_=String)
+
+
+def seconds(session: Session, now: datetime, since: Any) -> ColumnElement[Any]:
+    """Return the seconds from a moment of the database until now, to a thousandth."""
+    moment = literal(now, UtcDateTime)
+    if session.get_bind().dialect.name == "sqlite":
+        return func.round((func.julianday(moment) - func.julianday(since)) * 86_400.0, 3, type_=Double)
+    return func.round(func.extract("epoch", moment - since), 3)
+
+
+def whole(number: Any) -> ColumnElement[str]:
+    """Return a number rounded to a whole one, as text."""
+    return cast(cast(func.round(number), BigInteger), String)
+
+
 def row_hash(session: Session, *columns: Any) -> ColumnElement[int]:
     """Return a whole number that stands for the values of these columns, fit to be summed up over many rows."""
     if session.get_bind().dialect.name == "sqlite":
@@ -353,39 +405,60 @@ def announce(session: Session) -> None:
     session.info[NEWS] = True
 
 
-def table(
+def write_together(
     session: Session,
-    rows: Iterable[Sequence[Any]],
-    columns: Mapping[str, type[TypeEngine[Any]] | TypeEngine[Any]],
-) -> FromClause:
-    """Return rows as something to select from: one parameter, however many there are.
+    source: Select[Any],
+    writes: Callable[[FromClause], Sequence[Any]],
+    answer: Sequence[str],
+) -> Sequence[tuple[Any, ...]]:
+    """Run what `writes` makes of the query's rows; return their columns `answer`.
 
-    columns: their types, Json for what goes into a column of JSON as it is.
+    On PostgreSQL it is one statement: all see the tables as the query does, and only the answer leaves the server.
     """
-    sent = list(rows)
+    if session.get_bind().dialect.name != "sqlite":
+        rows = source.cte("source")
+        done = [write.cte(f"write_{number}") for number, write in enumerate(writes(rows))]
+        return session.execute(select(*(rows.c[name] for name in answer)).add_cte(*done)).all()
+    types = {str(column.key): column.type for column in source.selected_columns}
+    as_kept = [type_coerce(column, NullType()).label(column.key) for column in source.selected_columns]
+    found = session.execute(
+        source.with_only_columns(
+            *(source.selected_columns[name] for name in answer), maintain_column_froms=True
+        )
+    ).all()
+    kept = session.execute(source.with_only_columns(*as_kept, maintain_column_froms=True)).all()
+    for start in range(0, len(kept), MANY):
+        for write in writes(table(session, kept[start : start + MANY], types)):
+            session.execute(write.execution_options(synchronize_session=False))
+    return found
+
+
+def table(
+    session: Session, rows: Iterable[Sequence[Any]], columns: Mapping[str, TypeEngine[Any]]
+) -> FromClause:
+    """Return rows of JSON's own values as something to select from: one parameter, however many there are.
+
+    columns: their types.
+    """
+    sent = [list(row) for row in rows]
     cells: list[ColumnElement[Any]]
     if session.get_bind().dialect.name == "sqlite":
         each = func.json_each(json.dumps(sent)).table_valued("value")
-        cells = [func.json_extract(each.c.value, f"$[{place}]") for place in range(len(columns))]
+        found = [func.json_extract(each.c.value, f"$[{place}]") for place in range(len(columns))]
+        cells = [type_coerce(cell, kind) for cell, kind in zip(found, columns.values(), strict=True)]
     else:
         each = func.jsonb_array_elements(literal(sent, postgresql.JSONB)).table_valued(
             column("value", postgresql.JSONB)
         )
-        objects = [each.c.value[place] for place in range(len(columns))]
-        cells = [
-            cell if kind is Json else cell.astext
-            for cell, kind in zip(objects, columns.values(), strict=True)
-        ]
-    typed = zip(cells, columns.items(), strict=True)
-    return select(
-        *((cell if kind is Json else cast(cell, kind)).label(name) for cell, (name, kind) in typed)
-    ).subquery()
+        kinds = enumerate(columns.values())
+        cells = [cast(each.c.value[place].astext, kind) for place, kind in kinds]
+    return select(*(cell.label(name) for cell, name in zip(cells, columns, strict=True))).subquery()
 
 
 def members(session: Session, ids: Sequence[UUID]) -> Select[UUID]:
     """Return these ids as a query: one parameter, however many there are."""
     if session.get_bind().dialect.name == "sqlite":
-        return select(table(session, ((each.hex,) for each in ids), {"id": Uuid}).c.id)
+        return select(table(session, ((each.hex,) for each in ids), {"id": Uuid()}).c.id)
     return select(func.unnest(literal(ids, postgresql.ARRAY(Uuid))))
 
 
@@ -462,6 +535,7 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.create_function("muster_hash", -1, _hash, deterministic=True)
+        connection.create_function("muster_uuid", 1, lambda value: str(UUID(value)), deterministic=True)
         connection.isolation_level = None  # the driver must not begin transactions of its own
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")

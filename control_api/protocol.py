@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from control_api.workers.heartbeats import LARGEST_BODY, Heartbeats
+from control_api.workers.heartbeats import LARGEST_BODY, Answer, Heartbeats
 
 PATH = re.compile(rb"/api/workers/([^/?%]+)/heartbeat\Z")
 
@@ -20,13 +21,75 @@ class Protocol(HttpToolsProtocol):
     longer than all the rest. The answers are the same either way.
     """
 
+    usual: ClassVar[tuple[object, dict[bytes, bytes]]] = (None, {})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Prepare for a connection."""
+        super().__init__(*args, **kwargs)
+        self._idle_since: float | None = None  # on the loop's clock
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def on_message_begin(self) -> None:
+        """Forget the request before; its scope is made when it is known to be needed."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
     def on_headers_complete(self) -> None:
         """Begin an exchange, now that it is known what is asked."""
         found = PATH.match(self.url) if self.parser.get_method() == b"PATCH" else None
-        if found is None or not self._is_plain():
-            super().on_headers_complete()
-        else:
+        if found is not None and self._is_plain():
             self.cycle = Exchange(self, found[1].decode("latin-1"))  # type: ignore[assignment]
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+    def written(self, answer: Answer, keep_alive: bool) -> bytes:
+        """Return what the answer is on the wire; nearly all are the same until the date changes, once a second."""
+        status, body, headers = answer
+        defaults = self.server_state.default_headers
+        if status != 200 or not keep_alive:
+            ending = () if keep_alive else ((b"connection", b"close"),)
+            return _written(status, (*defaults, *headers), body, *ending)
+        if Protocol.usual[0] is not defaults:
+            Protocol.usual = (defaults, {})
+        known = Protocol.usual[1]
+        return known.get(body) or known.setdefault(body, _written(status, defaults, body))
+
+    def answered(self) -> None:
+        """Note that an exchange has ended, as `on_response_complete` does for the rest."""
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go."""
+        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+        if self.timeout_keep_alive_task is not None:
+            super()._unset_keepalive_if_required()
+
+    def _end_if_idle(self) -> None:
+        """Look once in a while: a timer for every heartbeat, begun and cancelled, costs as much as its parsing."""
+        self._idle_timer = None
+        if self._idle_since is None:
+            return  # a request is under way, and its answer begins the next wait
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._end_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     def _is_plain(self) -> bool:
         """Say whether nothing is under way on this connection, and nothing but an answer is asked for."""
@@ -41,7 +104,7 @@ class Exchange:
     __slots__ = (
         "_connection",
         "_headers",
-        "_task",
+        "_taken",
         "_worker",
         "body",
         "disconnected",
@@ -55,7 +118,7 @@ class Exchange:
         self._connection = connection
         self._worker = worker
         self._headers = connection.headers  # the next request has its own
-        self._task: asyncio.Task[None] | None = None
+        self._taken = False
         self.keep_alive = connection.parser.should_keep_alive()
         self.body = bytearray()
         self.more_body = True
@@ -68,31 +131,37 @@ class Exchange:
 
     def set(self) -> None:
         """Take the heartbeat once all of it is here, or too much."""
-        if self._task is None and not (self.more_body and len(self.body) <= LARGEST_BODY):
-            tasks = self._connection.tasks  # a stop waits for them
-            self._task = self._connection.loop.create_task(self._answer())
-            tasks.add(self._task)
-            self._task.add_done_callback(tasks.discard)
+        if not self._taken and not (self.more_body and len(self.body) <= LARGEST_BODY):
+            self._taken = True
+            taker: Heartbeats = self._connection.config.loaded_app
+            taker.take(self._worker, self._headers, bytes(self.body), self._finish)
 
-    async def _answer(self) -> None:
+    def _finish(self, answer: Answer) -> None:
         connection = self._connection
-        taker: Heartbeats = connection.config.loaded_app
-        status, body, headers = await taker.answer(self._worker, self._headers, bytes(self.body))
-        if connection.flow.write_paused:
-            await connection.flow.drain()
-        if not self.disconnected:
-            self.response_complete = True
-            connection.transport.write(self._written(status, body, headers))
-            if not self.keep_alive:
-                connection.transport.close()
-            connection.on_response_complete()
+        if self.disconnected:
+            return
+        if connection.flow.write_paused:  # until then it is not complete, and nothing else is read
+            tasks = connection.tasks  # a stop waits for them
+            waiting = connection.loop.create_task(connection.flow.drain())
+            tasks.add(waiting)
+            waiting.add_done_callback(tasks.discard)
+            waiting.add_done_callback(lambda _: self._finish(answer))
+            return
+        self.response_complete = True
+        connection.transport.write(connection.written(answer, self.keep_alive))
+        if self.keep_alive:
+            connection.answered()
+        else:
+            connection.transport.close()
+            connection.server_state.total_requests += 1
 
-    def _written(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-        parts: list[Any] = [STATUS_LINE[status]]
-        for name, value in (*self._connection.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
-        parts.append(body)
-        return b"".join(parts)
+
+def _written(
+    status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *more: tuple[bytes, bytes]
+) -> bytes:
+    parts: list[Any] = [STATUS_LINE[status]]
+    for name, value in (*headers, *more):
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+    parts.append(body)
+    return b"".join(parts)

@@ -38,7 +38,9 @@ def save_nodes(
         (node.name, node.state, None if pods is None else pods.get(node.name, 0), node.pod_capacity)
         for node in reports
     ]
-    listed = db.table(session, rows, {"name": String, "state": String, "pods": Integer, "capacity": Integer})
+    listed = db.table(
+        session, rows, {"name": String(), "state": String(), "pods": Integer(), "capacity": Integer()}
+    )
     state = func.coalesce(listed.c.state, Node.MISSING.value)
     new = (state, listed.c.pods, listed.c.capacity)
     old = (Worker.node_state, Worker.node_pods, Worker.node_pod_capacity)

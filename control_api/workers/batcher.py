@@ -6,13 +6,15 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
 from control_api.errors import DatabaseUnavailable, Overloaded
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-Waiting: TypeAlias = tuple[Item, asyncio.Future[Answer], float]  # float: when it arrived, on the loop's clock
+Told: TypeAlias = Callable[[Answer | Exception], None]
+Waiting: TypeAlias = tuple[Item, Told[Answer], float]  # float: when it arrived, on the loop's clock
 
 FULL = 64  # from this size on, a batch is worth its statement and does not wait for more
 LARGEST = 1000
@@ -51,20 +53,24 @@ class GroupCommit(Generic[Item, Answer]):
         self._task = self._loop.create_task(self._run(), name="group commit")
 
     async def submit(self, item: Item) -> Answer:
-        """Return the answer once the item is committed.
+        """Return the answer once the item is committed; raise what `add` raises and what `write` raises."""
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self.add(item, partial(_settle, future))
+        return await future
 
-        Raises Overloaded when too many wait, DatabaseUnavailable after `close`, else what `write` raises.
+    def add(self, item: Item, told: Told[Answer]) -> None:
+        """Take an item; `told` gets the answer once it is committed, or what `write` raised, and raises nothing.
+
+        Raises Overloaded when too many wait, DatabaseUnavailable after `close`.
         """
         if self._closing:
             raise DatabaseUnavailable
         if len(self._waiting) >= WAITING:
             raise Overloaded
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        self._waiting.append((item, future, self._loop.time()))
+        self._waiting.append((item, told, self._loop.time()))
         self._arrived.set()
         if len(self._waiting) >= FULL:
             self._full.set()
-        return await future
 
     async def close(self) -> None:
         """Write what is waiting, then stop; whatever cannot be written is refused."""
@@ -106,11 +112,18 @@ class GroupCommit(Generic[Item, Answer]):
         except Exception as exc:
             if isinstance(exc, DatabaseUnavailable):  # whoever waits would only wait for the same answer
                 batch, self._waiting = [*batch, *self._waiting], deque()
-            for _, future, _ in batch:
-                if not future.done():
-                    future.set_exception(exc)
+            for _, told, _ in batch:
+                told(exc)
             return
-        for (_, future, _), answer in zip(batch, answers, strict=True):
-            if not future.done():  # else the client has gone
-                future.set_result(answer)
+        for (_, told, _), answer in zip(batch, answers, strict=True):
+            told(answer)
         self._committed(answers, self._loop.time() - batch[0][2])
+
+
+def _settle(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
+    if future.done():  # whoever waited has gone
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

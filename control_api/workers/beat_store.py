@@ -63,16 +63,10 @@ Outcome = Stored | type[MusterError]
 
 
 @cache
-def _stored(
-    intent: str,
-    approved: bool,
-    recorded: str,
-    ever_ready: bool,
-    node_ready: bool,
-    knows_nodes: bool,
-    node: str | None,
-) -> Stored:
-    """Return the one object for these few words, since making enums of them costs more than the lookup."""
+def _stored(words: str) -> Stored:
+    """Return the one object for these few words, as POSTGRES_WRITE answers them."""
+    intent, recorded, *flags, node = words.split(" ")
+    approved, ever_ready, node_ready, knows_nodes = (flag == "t" for flag in flags)
     seen = Node(node) if node else None
     return Stored(Intent(intent), approved, Status(recorded), ever_ready, node_ready, knows_nodes, seen)
 
@@ -114,14 +108,15 @@ def refusal(known: Known | None, beat: Beat) -> type[MusterError] | None:
 # The rows are locked in id order before they are written, else two processes with the same workers deadlock.
 # One CTE holds them: to join two is to compare every heartbeat of a batch with every other.
 # The conditions say what `refusal` says; tests hold both to one table.
+# It answers in two columns a row: to make a UUID and seven values of each costs more than all the rest of reading it.
 POSTGRES_WRITE = """
 WITH beat AS (
   SELECT told.*
   FROM unnest(%(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[],
               %(node_ready)b::bool[], %(cpu_usage)b::float8[], %(memory_usage)b::float8[],
               %(disk_usage)b::float8[], %(current_pods)b::int4[], %(load_average)b::float8[])
-    AS told (worker_id, epoch, boot_id, seq, node_ready,
-             cpu_usage, memory_usage, disk_usage, current_pods, load_average)
+    WITH ORDINALITY AS told (worker_id, epoch, boot_id, seq, node_ready,
+                             cpu_usage, memory_usage, disk_usage, current_pods, load_average, place)
   JOIN heartbeats held USING (worker_id) ORDER BY worker_id FOR UPDATE OF held
 )
 UPDATE heartbeats h SET
@@ -137,8 +132,8 @@ WHERE h.worker_id = beat.worker_id AND w.id = beat.worker_id
   AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
        OR CASE WHEN beat.boot_id = h.boot_id THEN beat.seq > h.seq
                ELSE beat.boot_id IS DISTINCT FROM h.previous_boot_id END)
-RETURNING h.worker_id, w.intent, w.approved, w.status, h.joined_at IS NOT NULL, h.node_ready,
-  COALESCE((SELECT nodes_seen_at >= %(nodes_fresh)b FROM watch), false), w.node_state
+RETURNING beat.place, concat_ws(' ', w.intent, w.status, w.approved, h.joined_at IS NOT NULL, h.node_ready,
+  COALESCE((SELECT nodes_seen_at >= %(nodes_fresh)b FROM watch), false), COALESCE(w.node_state, ''))
 """
 POSTGRES_KNOWN = """
 SELECT w.id, w.epoch, w.removed_at, h.boot_id, h.previous_boot_id, h.seq
@@ -196,13 +191,14 @@ class PostgresBeats:
         cursor = await connection.execute(
             POSTGRES_WRITE, {**columns, "now": now, "nodes_fresh": now - NODES_FRESH}, binary=True
         )
-        stored: dict[UUID, Outcome] = {row[0]: _stored(*row[1:]) for row in await cursor.fetchall()}
-        if len(stored) < len(beats):
-            stored |= await self._refusals(
-                connection, [beat for beat in beats if beat.worker_id not in stored]
-            )
+        outcomes: list[Outcome | None] = [None] * len(beats)
+        for place, words in await cursor.fetchall():
+            outcomes[place - 1] = _stored(words)
+        refused = [beat for beat, outcome in zip(beats, outcomes, strict=True) if outcome is None]
+        reasons = await self._refusals(connection, refused) if refused else {}
         self._tell(answers=True)
-        return [stored[beat.worker_id] for beat in beats]
+        pairs = zip(beats, outcomes, strict=True)
+        return [outcome or reasons[beat.worker_id] for beat, outcome in pairs]
 
     async def _refusals(
         self, connection: psycopg.AsyncConnection[TupleRow], beats: list[Beat]

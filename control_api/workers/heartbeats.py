@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -66,6 +67,7 @@ class Heartbeats:
             store.write, lambda beat: beat.worker_id, committed=durable
         )
         self._changes: GroupCommit[UUID, None] = GroupCommit(record, lambda worker_id: worker_id, patience=0)
+        self._recording: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to write; call it in the event loop that serves the requests."""
@@ -75,6 +77,8 @@ class Heartbeats:
     async def close(self) -> None:
         """Write what has arrived, then stop."""
         await self._beats.close()
+        if self._recording:
+            await asyncio.wait(self._recording)
         await self._changes.close()
         await self._store.close()
 
@@ -90,35 +94,55 @@ class Heartbeats:
 
     async def answer(self, path_id: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Take a heartbeat that came to the path of the worker `path_id`, and return what answers it."""
-        try:
-            return await self._take(path_id, headers, body)
-        except MusterError as exc:
-            self._refused(exc)
-            answer = self._failure(exc)
-            if answer[0] == 409:
-                log.warning("heartbeat refused", worker=path_id, reason=type(exc).__name__)
-            return answer
-        except Exception:
-            log.exception("heartbeat failed", worker=path_id)
-            failure = InternalError()
-            self._refused(failure)
-            return self._failure(failure)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.take(path_id, headers, body, lambda answer: None if future.done() else future.set_result(answer))
+        return await future
 
-    async def _take(self, path_id: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
-        claim = self._authenticate(path_id, headers)
-        if len(body) > LARGEST_BODY:
-            raise BodyTooLarge
-        outcome = await self._beats.submit(_beat(claim, body))
+    def take(
+        self,
+        path_id: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        finish: Callable[[Answer], None],
+    ) -> None:
+        """Do the same without a task, which costs more than all the rest: `finish` gets what answers it."""
+        try:
+            claim = self._authenticate(path_id, headers)
+            self._beats.add(_beat(claim, body), partial(self._finish, path_id, claim, finish))
+        except Exception as exc:
+            finish(self._refusal(path_id, exc))
+
+    def _finish(
+        self, path_id: str, claim: Claim, finish: Callable[[Answer], None], outcome: Outcome | Exception
+    ) -> None:
         if not isinstance(outcome, Stored):
-            raise outcome
+            finish(self._refusal(path_id, outcome if isinstance(outcome, Exception) else outcome()))
+            return
         status = _status(outcome)
-        if status is not outcome.recorded:
-            await self._record(claim.worker_id)
+        if status is outcome.recorded:
+            finish(self._received(claim, status))
+            return
+        recording = asyncio.get_running_loop().create_task(self._record(claim.worker_id))
+        self._recording.add(recording)
+        recording.add_done_callback(self._recording.discard)
+        recording.add_done_callback(lambda _: finish(self._received(claim, status)))
+
+    def _received(self, claim: Claim, status: Status) -> Answer:
         if claim.outdated:
             renewed = self._credentials.issue(claim.worker_id, claim.epoch)
             data = {"nextInSeconds": self._interval, "status": status, "credential": renewed}
             return 200, _body_of(data), []
         return 200, _received(self._interval, status), []
+
+    def _refusal(self, path_id: str, exc: Exception) -> Answer:
+        if not isinstance(exc, MusterError):
+            log.error("heartbeat failed", worker=path_id, exc_info=exc)
+            exc = InternalError()
+        self._refused(exc)
+        answer = self._failure(exc)
+        if answer[0] == 409:
+            log.warning("heartbeat refused", worker=path_id, reason=type(exc).__name__)
+        return answer
 
     def _authenticate(self, path_id: str, headers: list[tuple[bytes, bytes]]) -> Claim:
         for name, value in headers:
@@ -158,6 +182,8 @@ def _status(stored: Stored) -> Status:
 
 
 def _beat(claim: Claim, body: bytes) -> Beat:
+    if len(body) > LARGEST_BODY:
+        raise BodyTooLarge
     try:
         report = HeartbeatReport.model_validate_json(body or b"{}")
     except ValidationError as exc:

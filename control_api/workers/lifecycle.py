@@ -35,6 +35,8 @@ class Intent(StrEnum):
 # Only a worker recorded as one of these can still be declared silent, so only these are spared in a grace.
 LIVE = (Status.PENDING, Status.ACTIVE, Status.NOT_READY)
 WAITS = "waits for approval"
+NOT_HEARD = "not heard for {} s"
+GOODBYE = "said goodbye: {}"
 NODES_FRESH = timedelta(seconds=60)  # what K3s said longer ago says nothing of now
 
 
@@ -148,8 +150,8 @@ def why(
         return "an operator put it into maintenance"
     if new is Status.INACTIVE:
         if left_reason is not None:
-            return f"said goodbye: {left_reason}" if left_reason else "said goodbye"
-        return f"not heard for {silence.total_seconds():.0f} s"
+            return GOODBYE.format(left_reason) if left_reason else "said goodbye"
+        return NOT_HEARD.format(f"{silence.total_seconds():.0f}")
     if new is Status.PENDING:
         return f"registered again, {'not ready yet' if approved else WAITS}"
     if new is Status.ACTIVE:

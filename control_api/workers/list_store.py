@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Select, false, or_, select, true, tuple_, 
 from sqlalchemy.orm import Session, contains_eager
 
 from control_api import db
+from control_api.workers import lifecycle_store
 from control_api.workers.lifecycle import Moment, Status
 from control_api.workers.listing import NULLABLE, Listing, NodeState, Order, Position, Sort
 from control_api.workers.models import STANDING, Heartbeat, StatusIndex, Watch, Worker
-from control_api.workers.store import derived_status
 
 LOOKED_LATELY = timedelta(seconds=15)  # three ticks: later than that, the monitor counts as stuck
 COLUMNS: dict[Sort, Any] = {
@@ -124,8 +124,10 @@ def _has_status(at: Moment, statuses: Iterable[Status], *, recorded: bool) -> Co
     expression for one that nearly no row meets, and would read them all; of its contrary it thinks the contrary.
     """
     if recorded:
-        return derived_status(at).not_in([status.value for status in Status if status not in statuses])
-    return derived_status(at).in_([status.value for status in statuses])
+        return lifecycle_store.status(at).not_in(
+            [status.value for status in Status if status not in statuses]
+        )
+    return lifecycle_store.status(at).in_([status.value for status in statuses])
 
 
 def _conditions(session: Session, at: Moment, wanted: Listing) -> list[ColumnElement[bool]]:

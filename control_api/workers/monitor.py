@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
@@ -16,6 +15,7 @@ from control_api.db import Database, Leadership
 from control_api.errors import DatabaseUnavailable
 from control_api.workers import history_store, index_store, operations, store, watch_store
 from control_api.workers.lifecycle import Moment, Rules, Status
+from control_api.workers.store import Change
 from control_api.workers.watch_store import Census
 
 INDEX_SECONDS = 60  # between two checks of the index of statuses, which cost half a look each
@@ -222,10 +222,10 @@ class Monitor:
         self._alive()
 
 
-def tell(changes: list[dict[str, Any]]) -> None:
+def tell(changes: Iterable[Change]) -> None:
     """Log changes of status: a line a kind, since a whole site may fall silent at once."""
     kinds: dict[tuple[Status, Status], list[str]] = {}
     for change in changes:
-        kinds.setdefault((change["from_status"], change["to_status"]), []).append(str(change["worker_id"]))
+        kinds.setdefault((change.from_status, change.to_status), []).append(str(change.worker_id))
     for (old, new), workers in kinds.items():
         log.info("status changed", old=old.value, new=new.value, count=len(workers), workers=workers[:10])

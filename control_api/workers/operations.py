@@ -115,8 +115,8 @@ def resume(session: Session, worker_id: UUID, *, actor: str, peer: str | None, a
     return _fresh(session, worker_id)
 
 
-def resume_those_due(session: Session, at: Moment) -> list[dict[str, Any]]:
-    """End every maintenance whose time is up; return the transitions."""
+def resume_those_due(session: Session, at: Moment) -> list[store.Change]:
+    """End every maintenance whose time is up; return the changes."""
     ids = operator_store.end_maintenance(session, at.now)
     for worker_id in ids:
         _trail(session, "worker.resume", worker_id, "monitor", None, at, {"reason": "its time was up"})

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
-    ColumnElement,
-    Executable,
+    FromClause,
     Select,
     String,
-    Uuid,
-    and_,
     case,
     delete,
-    false,
     func,
     insert,
     literal,
     or_,
     select,
-    true,
     type_coerce,
     update,
 )
@@ -32,8 +27,8 @@ from sqlalchemy.orm import Session, aliased, contains_eager
 
 from control_api import db
 from control_api.cluster import stale_store
-from control_api.workers import history_store, lifecycle
-from control_api.workers.lifecycle import LIVE, Intent, Moment, Node, Rules, Status
+from control_api.workers import history_store, lifecycle, lifecycle_store
+from control_api.workers.lifecycle import Intent, Moment, Rules, Status
 from control_api.workers.models import STANDING, Heartbeat, StatusIndex, Transition, Watch, Worker
 
 AT_WORK: dict[str, Any] = {  # what ends a maintenance
@@ -46,18 +41,16 @@ AT_WORK: dict[str, Any] = {  # what ends a maintenance
 }
 DEFAULT_MAX_PODS = 110  # what a kubelet takes
 CHUNK = 1000  # ids in one IN (…): SQLite and PostgreSQL both bound the number of parameters
-MANY = 10_000  # rows in one parameter
-TOLD: dict[str, Any] = {  # what tells one transition of a batch from another
-    "worker_id": Uuid,
-    "from_status": String,
-    "to_status": String,
-    "reason": String,
-    "evidence": db.Json,
-}
+STATUS = {status.value: status for status in Status}  # faster than Status(), for a whole fleet
 Item = TypeVar("Item")
-heard_at = case(
-    (Heartbeat.received_at > Worker.registered_at, Heartbeat.received_at), else_=Worker.registered_at
-)
+
+
+class Change(NamedTuple):
+    """A change of status that was recorded."""
+
+    worker_id: UUID
+    from_status: Status
+    to_status: Status
 
 
 class Tally(NamedTuple):
@@ -112,7 +105,7 @@ def transitions(
 
 def tallies(session: Session, at: Moment) -> list[Tally]:
     """Return sums over the standing workers, one row a status that occurs, in one query."""
-    status = derived_status(at).label("status")
+    status = lifecycle_store.status(at).label("status")
     heard = status != Status.INACTIVE.value
     own = Heartbeat.current_pods
     current_pods = func.coalesce(Worker.node_pods, own) if at.knows_nodes else own
@@ -141,40 +134,6 @@ def tallies(session: Session, at: Moment) -> list[Tally]:
         .group_by(status)
     )
     return [_tally(row) for row in session.execute(query)]
-
-
-def derived_status(at: Moment) -> ColumnElement[str]:
-    """Return lifecycle's status as an expression, for filters and sets; a test holds the two equal."""
-    return case(
-        (Worker.intent == Intent.MAINTENANCE, Status.MAINTENANCE.value),
-        *_conditions(at),
-        else_=Status.NOT_READY.value,
-    )
-
-
-def derived_health(at: Moment) -> ColumnElement[str]:
-    """Return lifecycle's health in the same way: the status but for an operator's maintenance."""
-    return case(*_conditions(at), else_=Status.NOT_READY.value)
-
-
-def _conditions(at: Moment) -> Sequence[tuple[ColumnElement[bool], str]]:
-    spared = Worker.status.in_(LIVE) if at.in_grace else false()
-    unseen = Worker.node_state.is_(None) if at.knows_nodes else false()
-    ready = Worker.node_state == Node.READY if at.knows_nodes else true()
-
-    def silent_for_more_than(time: timedelta) -> ColumnElement[bool]:
-        return and_(heard_at < at.now - time, ~spared)
-
-    return (
-        (~Worker.approved, Status.PENDING.value),
-        (Heartbeat.left_at.is_not(None), Status.INACTIVE.value),
-        (
-            and_(or_(Heartbeat.joined_at.is_(None), unseen), ~silent_for_more_than(at.rules.join_grace)),
-            Status.PENDING.value,
-        ),
-        (silent_for_more_than(at.rules.timeout), Status.INACTIVE.value),
-        (and_(Heartbeat.node_ready, ready), Status.ACTIVE.value),
-    )
 
 
 # ---- registering
@@ -230,7 +189,7 @@ def free_silent_hostname(session: Session, hostname: str, machine_id: str | None
     with the row of the machine that wants the hostname, in the order in which everybody locks.
     """
     both = (
-        select(Worker.id, Worker.hostname, derived_status(at))
+        select(Worker.id, Worker.hostname, lifecycle_store.status(at))
         .join(Heartbeat)
         .where(STANDING, or_(Worker.hostname == hostname, Worker.machine_id == machine_id))
         .order_by(Worker.id)
@@ -385,24 +344,21 @@ def record_changes(
     actor: str,
     only: Sequence[UUID] | None = None,
     because: str | None = None,
-) -> list[dict[str, Any]]:
-    """Record every status that has changed, each with its transition; return the transitions.
+) -> list[Change]:
+    """Record every status that has changed, each with its transition; return what has changed.
 
     This is the one way a status is ever written. The rows are locked in the order of their ids, with their
     heartbeats, so that a heartbeat that is being stored is waited for and not overruled.
     only: look at these workers alone; None looks at all.
     because: the reason of these changes, when somebody has one; else the signals of the machine tell it.
     """
-    changes: list[dict[str, Any]] = []
+    changes: list[Change] = []
     for ids in [None] if only is None else chunks(sorted(only)):
-        changes += [_transition(row, at, actor) for row in session.execute(_due(at, ids))]
-    for change in changes:
-        change["reason"] = because or change["reason"]
+        due = _due(session, at, ids, actor, because)
+        found = db.write_together(session, due, _writes, answer=Change._fields)
+        changes += [Change(worker_id, STATUS[old], STATUS[new]) for worker_id, old, new in found]
     if changes:
         db.announce(session)
-    for chunk in chunks(changes, MANY):
-        _write_statuses(session, chunk, at.now)
-        _write_transitions(session, chunk, actor, at.now)
     return changes
 
 
@@ -422,20 +378,21 @@ def _with_heartbeat(query: Select[Worker]) -> Select[Worker]:
     return query.join(Worker.heartbeat).options(contains_eager(Worker.heartbeat))
 
 
-def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:
-    new = derived_status(at)
+def _due(
+    session: Session, at: Moment, ids: Sequence[UUID] | None, actor: str, because: str | None
+) -> Select[Any]:
+    """Return the transitions that are due, with the columns of their table."""
+    new = lifecycle_store.status(at)
+    reason = lifecycle_store.reason(session, at) if because is None else literal(because, String)
     query = (
         select(
-            Worker.id,
-            Worker.status,
-            new,
-            Worker.approved,
-            Worker.registered_at,
-            Heartbeat.received_at,
-            Heartbeat.node_ready,
-            Worker.node_state,
-            Heartbeat.left_at,
-            Heartbeat.left_reason,
+            Worker.id.label("worker_id"),
+            type_coerce(Worker.status, String).label("from_status"),
+            new.label("to_status"),
+            reason.label("reason"),
+            lifecycle_store.evidence(session, at).label("evidence"),
+            literal(actor, String).label("actor"),
+            literal(at.now, db.UtcDateTime).label("at"),
         )
         .join(Heartbeat)
         .where(STANDING, new != type_coerce(Worker.status, String))
@@ -445,59 +402,14 @@ def _due(at: Moment, ids: Sequence[UUID] | None) -> Executable:
     return query if ids is None else query.where(Worker.id.in_(ids))
 
 
-def _transition(row: Any, at: Moment, actor: str) -> dict[str, Any]:
-    worker_id, old, new, approved, registered_at, received_at, node_ready, node, left_at, left_reason = row
-    silence = at.now - lifecycle.last_heard(registered_at, received_at)
-    to = Status(new)
-    return {
-        "worker_id": worker_id,
-        "from_status": old,
-        "to_status": to,
-        "reason": lifecycle.why(
-            to,
-            left_reason=None if left_at is None else left_reason or "",
-            silence=silence,
-            approved=approved,
-            node_ready=node_ready,
-            node=node,
-            at=at,
-        ),
-        "actor": actor,
-        "evidence": {
-            "lastHeartbeat": received_at.isoformat() if received_at else None,
-            "silenceSeconds": round(silence.total_seconds(), 3),
-            "nodeReady": node_ready,
-            "nodeState": node if at.knows_nodes else None,
-            "nodesSeenAt": at.nodes_seen_at.isoformat() if at.nodes_seen_at else None,
-        },
-        "at": at.now,
-    }
-
-
-def _write_statuses(session: Session, changes: Sequence[dict[str, Any]], now: datetime) -> None:
+def _writes(due: FromClause) -> Sequence[Any]:
     """Write the new statuses, and into the index of statuses, in which every standing worker has its row."""
-    groups: dict[tuple[Status, Status], list[UUID]] = {}
-    for change in changes:
-        groups.setdefault((change["from_status"], change["to_status"]), []).append(change["worker_id"])
-    for (old, new), ids in groups.items():
-        these = db.members(session, ids)
-        for statement in (
-            update(Worker)
-            .where(Worker.id.in_(these), Worker.status == old)
-            .values(status=new, updated_at=now),
-            update(StatusIndex).where(StatusIndex.worker_id.in_(these)).values(status=new),
-        ):
-            session.execute(statement.execution_options(synchronize_session=False))
-
-
-def _write_transitions(
-    session: Session, changes: Sequence[dict[str, Any]], actor: str, now: datetime
-) -> None:
-    """Write transitions, all in one statement: one by one they take longer than everything else of a change."""
-    told = ((change["worker_id"].hex, *(change[name] for name in list(TOLD)[1:])) for change in changes)
-    rows = db.table(session, told, TOLD)
-    values = select(*rows.c, literal(actor), literal(now, db.UtcDateTime))
-    session.execute(insert(Transition).from_select([*TOLD, "actor", "at"], values))
+    status = {"status": type_coerce(due.c.to_status, Worker.status.type)}
+    return (
+        update(Worker).where(Worker.id == due.c.worker_id).values(**status, updated_at=due.c.at),
+        update(StatusIndex).where(StatusIndex.worker_id == due.c.worker_id).values(**status),
+        insert(Transition).from_select(list(due.c.keys()), select(*due.c)),
+    )
 
 
 def _tally(row: Any) -> Tally:

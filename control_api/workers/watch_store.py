@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from control_api import db
 from control_api.workers.lifecycle import Moment, Status
+from control_api.workers.lifecycle_store import heard_at
 from control_api.workers.models import STANDING, Heartbeat, Watch, Worker
-from control_api.workers.store import heard_at
 
 
 class Census(NamedTuple):

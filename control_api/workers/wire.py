@@ -448,24 +448,6 @@ def view(worker: Worker, at: Moment) -> WorkerView:
     )
 
 
-def inventory_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what InventoryWorker says, as plain JSON values; by hand, since models of 100,000 workers take seconds."""
-    status, health = row["status"], row["health"]
-    return {
-        **{camel: row[name] for name, camel in PLAIN_COLUMNS},
-        "id": str(row["id"]),
-        "intent": row["intent"].value,
-        "isReady": health == Status.ACTIVE.value,
-        "isSchedulable": status == Status.ACTIVE.value,
-    }
-
-
-IN_ROW = InventoryWorker.model_fields.items()
-PLAIN_COLUMNS = [
-    (name, field.alias or name)
-    for name, field in IN_ROW
-    if name not in {"id", "intent", "is_ready", "is_schedulable"}
-]
 BEAT_COLUMNS = ("cpu_usage", "memory_usage", "disk_usage", "load_average")
 DERIVED = (
     "maintenance",

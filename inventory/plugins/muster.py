@@ -209,7 +209,7 @@ def rows_of_database(url: str, timeout_minutes: float) -> list[Row]:
 
         from control_api.db import Database, utc_now
         from control_api.errors import MusterError
-        from control_api.workers import inventory_store, store, wire
+        from control_api.workers import inventory_store, store
         from control_api.workers.lifecycle import Rules
     except ImportError as exc:
         raise AnsibleParserError(
@@ -219,7 +219,7 @@ def rows_of_database(url: str, timeout_minutes: float) -> list[Row]:
         database = Database(url)
         with closing(database), database.reading() as session:
             at = store.moment(session, utc_now(), Rules(timeout=timedelta(minutes=timeout_minutes)))
-            rows = [wire.inventory_row(row) for row in inventory_store.rows(session, at)]
+            rows = [json.loads(row) for row in inventory_store.rows(session, at)]
     except MusterError as exc:
         raise AnsibleParserError(f"The worker table cannot be read: {exc}") from exc
     return rows

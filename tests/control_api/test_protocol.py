@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from control_api.app import create_app
 from control_api.protocol import Exchange, Protocol
+from control_api.workers.beat_store import Beat, Outcome
 from control_api.workers.heartbeats import Heartbeats
 from control_api.workers.models import Heartbeat
 from tests.control_api.world import Api, Clock, make_settings
@@ -242,11 +243,11 @@ async def test_a_heartbeat_whose_client_has_gone_is_stored(served: Served) -> No
 async def test_a_fault_in_taking_a_heartbeat_is_an_answer_too(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
     refused: list[Exception] = []
-    monkeypatch.setattr(served.app, "_take", fail)
+    monkeypatch.setattr(served.app, "_authenticate", fail)
     monkeypatch.setattr(served.app, "_refused", refused.append)
     async with served.connection() as connection:
         connection.send(served.heartbeat())
@@ -258,19 +259,19 @@ async def test_a_fault_in_taking_a_heartbeat_is_an_answer_too(
 async def test_a_stop_answers_the_heartbeat_under_way_and_ends_its_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go = asyncio.Event()
-    take = served.app._take
+    begun, go = asyncio.Event(), asyncio.Event()
+    write = served.app._store.write
 
-    async def slow(*given: Any) -> Any:
+    async def slow(beats: Sequence[Beat]) -> list[Outcome]:
+        begun.set()
         await go.wait()
-        return await take(*given)
+        return await write(beats)
 
-    monkeypatch.setattr(served.app, "_take", slow)
+    monkeypatch.setattr(served.app._beats, "_write", slow)
     async with served.connection() as connection:
         connection.send(served.heartbeat('{"currentPods": 6}'))
         async with asyncio.timeout(PATIENCE):
-            while not served.server.server_state.tasks:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await begun.wait()
         served.server.should_exit = True
         await asyncio.sleep(0.3)
         go.set()

@@ -15,8 +15,8 @@ from sqlalchemy import select, update
 from control_api import schema
 from control_api.db import Database
 from control_api.errors import DatabaseUnavailable
+from control_api.workers import lifecycle_store, watch_store
 from control_api.workers import store as reading
-from control_api.workers import watch_store
 from control_api.workers.beat_store import Beat, PostgresBeats, SqliteBeats, Stored, beat_store
 from control_api.workers.heartbeats import _status
 from control_api.workers.lifecycle import Intent, Node, Rules, Status
@@ -89,8 +89,8 @@ async def test_a_stored_heartbeat_tells_what_k3s_said_and_whether_that_counts(
     assert outcomes == [fine._replace(node=node) for node in [*Node, None]]
     with database.reading() as session:
         at = reading.moment(session, clock(), Rules())
-        derived = dict(session.execute(select(Worker.id, reading.derived_status(at)).join(Heartbeat)).all())
-    assert [_status(outcome) for outcome in outcomes] == [derived[worker_id] for worker_id in ids]
+        known = dict(session.execute(select(Worker.id, lifecycle_store.status(at)).join(Heartbeat)).all())
+    assert [_status(outcome) for outcome in outcomes] == [known[worker_id] for worker_id in ids]
 
 
 async def test_two_processes_with_the_same_workers_do_not_deadlock(

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from control_api.db import Database
-from control_api.workers import inventory_store, lifecycle, store
+from control_api.workers import inventory_store, lifecycle, lifecycle_store, store
 from control_api.workers.lifecycle import Intent, Moment, Node, Rules, Status
 from control_api.workers.models import Heartbeat, Transition, Worker
 from tests.control_api.world import START
@@ -70,6 +70,7 @@ def test_the_expression_says_what_the_function_says_in_every_case(database: Data
                 status=recorded,
                 joined_at=START if ever_ready else None,
                 left_at=START if left else None,
+                left_reason=("reboot", "", None)[number % 3] if left else None,
                 node_ready=node_ready,
                 node_state=node,
                 received_at=None if silence is None else ago(silence),
@@ -79,10 +80,11 @@ def test_the_expression_says_what_the_function_says_in_every_case(database: Data
     for grace_until, seen_at in itertools.product(graces, (None, ago(60), ago(60.001))):
         at = Moment(START, RULES, grace_until, seen_at)
         with database.reading() as session:
-            query = select(Worker, Heartbeat, store.derived_status(at)).join(Heartbeat)
+            expressions = lifecycle_store.status(at), lifecycle_store.reason(session, at)
+            query = select(Worker, Heartbeat, *expressions).join(Heartbeat)
             rows = session.execute(query).all()
         assert len(rows) == len(cases)
-        for worker, beat, derived in rows:
+        for worker, beat, status, reason in rows:
             health = lifecycle.health(
                 approved=worker.approved,
                 recorded=worker.status,
@@ -95,13 +97,17 @@ def test_the_expression_says_what_the_function_says_in_every_case(database: Data
                 at=at,
             )
             expected = lifecycle.status(worker.intent, health)
-            assert derived == expected, (
-                worker.intent,
-                worker.status,
-                worker.node_state,
-                beat.received_at,
-                at,
+            why = lifecycle.why(
+                expected,
+                approved=worker.approved,
+                left_reason=None if beat.left_at is None else beat.left_reason or "",
+                silence=START - lifecycle.last_heard(worker.registered_at, beat.received_at),
+                node_ready=beat.node_ready,
+                node=worker.node_state,
+                at=at,
             )
+            case = (worker.intent, worker.status, worker.node_state, beat.received_at, at)
+            assert (status, reason) == (expected, why), case
 
 
 def test_changes_are_recorded_with_a_transition_each(database: Database) -> None:
@@ -114,7 +120,9 @@ def test_changes_are_recorded_with_a_transition_each(database: Database) -> None
         left = add(session, "left", left_at=START, left_reason="reboot")
     with database.transaction() as session:
         changes = store.record_changes(session, at, actor="monitor")
-    assert {(c["worker_id"], c["from_status"], c["to_status"], c["reason"]) for c in changes} == {
+        recorded = session.scalars(select(Transition)).all()
+    assert [(t.worker_id, t.from_status, t.to_status) for t in recorded] == changes
+    assert {(t.worker_id, t.from_status, t.to_status, t.reason) for t in recorded} == {
         (silent, Status.ACTIVE, Status.INACTIVE, "not heard for 95 s"),
         (broken, Status.ACTIVE, Status.NOT_READY, "heard, but it says that its node is not ready"),
         (back, Status.INACTIVE, Status.ACTIVE, "heard, its node is ready"),
@@ -136,7 +144,7 @@ def test_changes_are_recorded_with_a_transition_each(database: Database) -> None
             START,
         )
         assert stored.evidence == {
-            "lastHeartbeat": ago(95).isoformat(),
+            "lastHeartbeat": ago(95).isoformat(timespec="microseconds"),
             "silenceSeconds": 95.0,
             "nodeReady": True,
             "nodeState": None,
