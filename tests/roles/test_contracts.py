@@ -82,6 +82,21 @@ def test_the_wiring_sets_only_inputs_that_exist(play: str) -> None:
     assert {name for name in wired if not name.startswith("cluster_")} <= inputs
 
 
+@pytest.mark.parametrize("role", ROLES, ids=NAMES)
+def test_no_handler_is_lost_with_the_run_that_owed_it(role: Path) -> None:
+    """The next run finds the file as it should be: it must ask the service whether it has read it."""
+    handlers = load(role / "handlers/main.yml") or []
+    topics = {task.get("listen", task["name"]) for task in handlers}
+    tasks = [task for path in role.glob("tasks/*.yml") for task in flattened(load(path))]
+    assert {task.get("notify") for task in tasks if "stale_unit" in task} == topics
+
+
+def flattened(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tasks, with those of blocks."""
+    inner = [flattened(task.get("block", []) + task.get("rescue", [])) for task in tasks]
+    return tasks + [task for group in inner for task in group]
+
+
 def text_of(role: Path) -> str:
     """All tasks, handlers and templates of a role, without comments."""
     files = [*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml"), *role.glob("templates/*")]
