@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
+import structlog
+
 from control_api.errors import DatabaseUnavailable, Overloaded
 
 Item = TypeVar("Item")
@@ -20,6 +22,7 @@ FULL = 64  # from this size on, a batch is worth its statement and does not wait
 LARGEST = 1000
 PATIENCE = 0.010  # seconds that a small batch waits: a lone heartbeat costs ten times one of a batch
 WAITING = 20_000  # more than this many waiting requests are turned away at once
+log = structlog.get_logger()
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -113,11 +116,18 @@ class GroupCommit(Generic[Item, Answer]):
             if isinstance(exc, DatabaseUnavailable):  # whoever waits would only wait for the same answer
                 batch, self._waiting = [*batch, *self._waiting], deque()
             for _, told, _ in batch:
-                told(exc)
+                _deliver(told, exc)
             return
         for (_, told, _), answer in zip(batch, answers, strict=True):
-            told(answer)
+            _deliver(told, answer)
         self._committed(answers, self._loop.time() - batch[0][2])
+
+
+def _deliver(told: Told[Answer], answer: Answer | Exception) -> None:
+    try:
+        told(answer)
+    except Exception:  # one that cannot be told must not end the writer, and with it everybody's heartbeats
+        log.exception("an answer was not delivered")
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:

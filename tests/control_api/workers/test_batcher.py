@@ -151,3 +151,13 @@ async def test_a_queue_that_is_too_long_turns_away_at_once(monkeypatch: pytest.M
             await commits.submit(("late", 9))
         writer.go.set()
         assert await asyncio.gather(*tasks) == [0, 1]
+
+
+async def test_an_answer_that_cannot_be_told_costs_the_others_nothing() -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with running(Writer()) as commits:
+        commits.add(("a", 1), broken)
+        assert await commits.submit(("b", 2)) == 2
+        assert await commits.submit(("c", 3)) == 3
