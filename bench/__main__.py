@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import fleet, heartbeats, list_pages, silence, two_processes
+from bench import fleet, heartbeats, list_pages, silence, site, two_processes
 from bench.machine import description
 from bench.report import Options, Section
 
@@ -19,6 +19,7 @@ PARTS: dict[str, tuple[Callable[[Options], Section], Options]] = {
     "silence": (silence.run, Options(seconds=0, workers=100_000, runs=3, connections=0)),
     "list_pages": (list_pages.run, Options(seconds=0, workers=100_000, runs=5, connections=0)),
     "two_processes": (two_processes.run, Options(seconds=600, workers=10_000, runs=1, connections=64)),
+    "site": (site.run, Options(seconds=0, workers=0, runs=3, connections=0)),
 }
 
 

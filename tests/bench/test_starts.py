@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import heartbeats, proxy
+from bench import heartbeats, proxy, site
 from bench.__main__ import PARTS
 from bench.report import Section, verdict
 
@@ -27,7 +27,7 @@ def measure(part: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("part", sorted(set(PARTS) - {"heartbeats", "fleet"}))
+@pytest.mark.parametrize("part", sorted(set(PARTS) - {"heartbeats", "fleet", "site"}))
 def test_part_starts(part: str) -> None:
     told = measure(part)
     assert f"`bench/run {part} " in told
@@ -62,3 +62,24 @@ def test_a_section_is_a_table_under_its_command() -> None:
         shown
         == "## Silence\n\n`bench/run silence`. Once.\n\n| tick | s |\n| --- | --- |\n| all | 1 |\n\n- **met**\n"
     )
+
+
+PROFILE = """
+PLAY RECAP *********************************************************************
+master                     : ok=10   changed=0    unreachable=0    failed=0
+
+===============================================================================
+k3s_server -------------------------------------------------------------- 4.80s
+ansible.builtin.setup --------------------------------------------------- 1.25s
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+total ------------------------------------------------------------------- 6.05s
+"""
+
+
+def test_a_run_of_site_yml_is_told_by_role() -> None:
+    times = site.by_role(PROFILE)
+    assert times == {"k3s_server": 4.8, "ansible.builtin.setup": 1.25}
+    shown = site.section({**times, "whole": 190.0}, {"k3s_server": 2.0, "whole": 20.0}, runs=3)
+    assert shown.rows[0] == ("whole", "190.0", "20.0")
+    assert ("k3s_server", "4.8", "2.0") in shown.rows
+    assert [line.split(" (")[0] for line in shown.verdicts] == ["**NOT met**", "**met**"]

@@ -51,10 +51,15 @@ class Certificates:
             "gather_facts": False,
             "vars": variables,
             "tasks": [
-                {"name": file, "ansible.builtin.include_tasks": str(ROOT / f"roles/nginx/tasks/{file}.yml")}
+                {
+                    "ansible.builtin.import_role": {
+                        "name": "nginx",
+                        "tasks_from": file,
+                        "rolespec_validate": False,
+                    }
+                }
                 for file in ("authority", "certificate")
             ],
-            "handlers": [{"name": "Reload nginx", "ansible.builtin.debug": {"msg": "reloaded"}}],
         }
         (self.home / "play.json").write_text(json.dumps([play]))
         done = subprocess.run(
@@ -95,7 +100,7 @@ def test_the_own_authority_vouches_for_names_and_addresses_and_stays(certificate
     assert (certificates.home / "ca.key").stat().st_mode & 0o777 == 0o600
     assert not certificates.is_trusted(certificates.own, hostname=NAME)
     assert not certificates.public.exists()
-    assert "reloaded" in certificates.make(NAME)
+    assert "changed=0" not in certificates.make(NAME)
     assert certificates.is_trusted(certificates.own, hostname=NAME)
     assert certificates.is_trusted(certificates.own, ip=ADDRESS)
     assert certificates.public.readlink() == certificates.own

@@ -1,0 +1,172 @@
+#!/usr/bin/python3
+"""Units of systemd that are enabled and run with what is written now: whatever became of the run that has written it.
+
+Standard library only, Python 3.8 or newer: it runs on the host.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import datetime
+from glob import glob
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+DOCUMENTATION = r"""
+module: systemd_units
+short_description: Enables and starts units, and restarts those that have begun before what they read was written
+description:
+  - A handler is lost with a run that ends before it, by a failure, a lost connection or a kill; the next run finds the
+    file as it should be. This looks at what is, each time, and needs no handler.
+  - systemd reads unit files anew where that is due. In check mode it tells what it would do.
+options:
+  units:
+    description: In this order.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name: {type: str, required: true, description: Name of the unit.}
+      reads:
+        description: >-
+          What the unit reads when it starts. Of a link, the link and the file behind it; of a directory, its list of
+          names; of a pattern, each that matches. What is not there is passed over.
+        type: list
+        elements: path
+      reads_on_reload: {type: list, elements: path, description: What it reads when it is reloaded too.}
+      check: {type: list, elements: str, description: Command that must succeed before it is restarted or reloaded.}
+      started: {type: bool, default: true, description: Whether it is to run.}
+      wait: {type: bool, default: true, description: Whether to wait until systemd has started it.}
+      report: {type: bool, default: false, description: Restart nothing; name in C(stale) what should be restarted.}
+  written:
+    description: Files that this run has written, or would have in check mode.
+    type: list
+    elements: path
+author: Muster
+"""
+EXAMPLES = r"""
+- name: Ensure that Redis runs with them
+  systemd_units:
+    units: [{name: redis-server, reads: [/etc/redis/redis.conf]}]
+    written: "{{ __redis_files.written }}"
+"""
+RETURN = r"""
+done:
+  description: What systemctl(1) was told, in this order.
+  type: list
+  returned: always
+stale:
+  description: The units that were left running with what they have read before.
+  type: list
+  returned: always
+"""
+
+RUNNING = ("active", "activating", "reloading")
+BEGAN = "InactiveExitTimestamp"
+TOLD = "StateChangeTimestamp"
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", BEGAN, TOLD)
+SHOW = ["systemctl", "show", "--timestamp=us+utc", "--property=" + ",".join(PROPERTIES)]
+
+Unit = Dict[str, Any]
+
+
+def verbs(show: str, unit: Unit, written: Dict[str, float]) -> List[str]:
+    """In: what systemctl(1) shows of a unit, how it is wanted, when its files were written. Out: what it is told."""
+    shown = dict(line.split("=", 1) for line in show.splitlines() if "=" in line)
+    unknown = shown.get("LoadState") == "not-found"
+    unread = shown.get("NeedDaemonReload") == "yes"
+    told = ["daemon-reload"] if unknown or unread else []
+    if unknown or shown.get("UnitFileState") == "disabled":
+        told.append("enable")
+    if shown.get("ActiveState") not in RUNNING:
+        return told + ["start"] * unit["started"]
+
+    def older(event: str, paths: List[str]) -> bool:
+        return any(written.get(path, 0) > seconds(shown[event]) for path in paths)
+
+    if unread or older(BEGAN, unit["reads"] or []):
+        return [*told, "restart"]
+    return told + ["reload"] * older(TOLD, unit["reads_on_reload"] or [])
+
+
+def seconds(timestamp: str) -> float:
+    """In: `Sun 2026-11-29 20:11:47.123456 UTC`. Out: seconds since the epoch."""
+    _, date, time, _ = timestamp.split()
+    return datetime.strptime(f"{date} {time} +0000", "%Y-%m-%d %H:%M:%S.%f %z").timestamp()
+
+
+def when_written(patterns: List[str]) -> Dict[str, float]:
+    """When each that is there was changed last: its inode, for a rename keeps the time of the content."""
+    found = {pattern: list(change_times(pattern)) for pattern in patterns}
+    return {pattern: max(times) for pattern, times in found.items() if times}
+
+
+def change_times(pattern: str) -> Iterator[float]:
+    for path in map(Path, glob(pattern)):
+        yield path.lstat().st_ctime
+        if path.is_file():
+            yield path.stat().st_ctime
+
+
+def main() -> None:
+    from ansible.module_utils.basic import AnsibleModule
+
+    paths = {"type": "list", "elements": "path"}
+    options = {
+        "name": {"type": "str", "required": True},
+        "reads": paths,
+        "reads_on_reload": paths,
+        "check": {"type": "list", "elements": "str"},
+        "started": {"type": "bool", "default": True},
+        "wait": {"type": "bool", "default": True},
+        "report": {"type": "bool", "default": False},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "units": {"type": "list", "elements": "dict", "required": True, "options": options},
+            "written": paths,
+        },
+        supports_check_mode=True,
+    )
+    ahead = dict.fromkeys(module.params["written"] or [], float("inf"))
+    done: List[str] = []
+    stale: List[str] = []
+    for unit in module.params["units"]:
+        read = (unit["reads"] or []) + (unit["reads_on_reload"] or [])
+        show = subprocess.run(
+            [*SHOW, "--", unit["name"]], stdout=subprocess.PIPE, universal_newlines=True, check=True
+        ).stdout
+        for verb in verbs(show, unit, {**when_written(read), **(ahead if module.check_mode else {})}):
+            if unit["report"] and verb == "restart":
+                stale.append(unit["name"])
+                continue
+            if not module.check_mode:
+                tell(module, verb, unit)
+            done.append(verb if verb == "daemon-reload" else f"{verb} {unit['name']}")
+    module.exit_json(changed=bool(done or stale), done=done, stale=stale)
+
+
+def tell(module: Any, verb: str, unit: Unit) -> None:
+    """Give systemctl the verb; fail with one sentence."""
+    name = unit["name"]
+    if unit["check"] and verb in ("restart", "reload"):
+        code, _, said = module.run_command(unit["check"])
+        if code:
+            module.fail_json(
+                msg=f"{name} was not told to {verb}, because of its configuration: {said.strip()}"
+            )
+    command = ["systemctl", verb] + ([] if verb == "daemon-reload" else ["--", name])
+    if not unit["wait"] and verb in ("start", "restart"):
+        command.insert(2, "--no-block")
+    code, _, said = module.run_command(command)
+    if code:
+        _, last, _ = module.run_command(
+            ["journalctl", "--unit", name, "--lines=5", "--output=cat", "--no-pager", "--quiet"]
+        )
+        module.fail_json(
+            msg=f"systemctl {verb} {name}: {said.strip()} It said last: {last.strip() or 'nothing'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
