@@ -70,6 +70,7 @@ MONITOR_LOCK = 0x6D757374_0002
 SQLITE_BUSY = re.compile("locked|busy|unable to open|disk|readonly|full")
 NEWS = "muster.news"
 MANY = 10_000  # rows in one parameter
+EXAMPLES = 10  # of the rows that were written together
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
 SESSION_ENDED = ("25P03", "25006")  # ended for idling in a transaction; read-only: not the primary any more
 
@@ -409,28 +410,34 @@ def write_together(
     session: Session,
     source: Select[Any],
     writes: Callable[[FromClause], Sequence[Any]],
-    answer: Sequence[str],
+    *,
+    kinds: Sequence[str],
+    example: str,
 ) -> Sequence[tuple[Any, ...]]:
-    """Run what `writes` makes of the query's rows; return their columns `answer`.
+    """Run what `writes` makes of the query's rows; return how many they are, by the values of the columns `kinds`.
 
+    A row of the answer: those values, the number of rows, and the column `example` of the first of them.
     On PostgreSQL it is one statement: all see the tables as the query does, and only the answer leaves the server.
     """
     if session.get_bind().dialect.name != "sqlite":
         rows = source.cte("source")
         done = [write.cte(f"write_{number}") for number, write in enumerate(writes(rows))]
-        return session.execute(select(*(rows.c[name] for name in answer)).add_cte(*done)).all()
+        by = [rows.c[name] for name in kinds]
+        examples = func.array_agg(rows.c[example], type_=postgresql.ARRAY(rows.c[example].type))
+        return session.execute(
+            select(*by, func.count(), examples[1:EXAMPLES]).add_cte(*done).group_by(*by)
+        ).all()
     types = {str(column.key): column.type for column in source.selected_columns}
     as_kept = [type_coerce(column, NullType()).label(column.key) for column in source.selected_columns]
-    found = session.execute(
-        source.with_only_columns(
-            *(source.selected_columns[name] for name in answer), maintain_column_froms=True
-        )
-    ).all()
+    shown = [source.selected_columns[name] for name in (*kinds, example)]
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for *kind, each in session.execute(source.with_only_columns(*shown, maintain_column_froms=True)):
+        found.setdefault(tuple(kind), []).append(each)
     kept = session.execute(source.with_only_columns(*as_kept, maintain_column_froms=True)).all()
     for start in range(0, len(kept), MANY):
         for write in writes(table(session, kept[start : start + MANY], types)):
             session.execute(write.execution_options(synchronize_session=False))
-    return found
+    return [(*kind, len(those), those[:EXAMPLES]) for kind, those in found.items()]
 
 
 def table(

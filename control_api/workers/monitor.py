@@ -14,7 +14,7 @@ import structlog
 from control_api.db import Database, Leadership
 from control_api.errors import DatabaseUnavailable
 from control_api.workers import history_store, index_store, operations, store, watch_store
-from control_api.workers.lifecycle import Moment, Rules, Status
+from control_api.workers.lifecycle import Rules
 from control_api.workers.store import Change
 from control_api.workers.watch_store import Census
 
@@ -169,7 +169,7 @@ class Monitor:
             caution, rules = self._caution, self._rules
             counted = watch_store.census(
                 session,
-                Moment(now, rules),
+                store.moment(session, now, rules),
                 late=rules.timeout - caution.interval,
                 due=rules.timeout - 2 * caution.tick,
             )
@@ -177,12 +177,15 @@ class Monitor:
             if "clock jumped" in memory.notes:
                 watch_store.pull_back(session, now)
             watch_store.save_watch(session, now, memory.grace_until)
-            evidence = {**counted._asdict(), "graceUntil": memory.grace_until.isoformat()}
+            heard = {"live": counted.live, "late": counted.late, "due": counted.due}
+            evidence = {**heard, "graceUntil": memory.grace_until.isoformat()}
             for note in memory.notes:
                 history_store.record_note(session, note, evidence=evidence, now=now)
             at = store.moment(session, now, rules)
             changes = operations.resume_those_due(session, at)
-            changes += store.record_changes(session, at, actor="monitor")
+            if counted.changed or memory.notes:
+                many = counted.changed > store.CHUNK
+                changes += store.record_changes(session, at, actor="monitor", many=many)
         self._memory = memory
         for note in memory.notes:
             grace_until = memory.grace_until.isoformat()
@@ -224,8 +227,7 @@ class Monitor:
 
 def tell(changes: Iterable[Change]) -> None:
     """Log changes of status: a line a kind, since a whole site may fall silent at once."""
-    kinds: dict[tuple[Status, Status], list[str]] = {}
     for change in changes:
-        kinds.setdefault((change.from_status, change.to_status), []).append(str(change.worker_id))
-    for (old, new), workers in kinds.items():
-        log.info("status changed", old=old.value, new=new.value, count=len(workers), workers=workers[:10])
+        old, new = change.from_status.value, change.to_status.value
+        workers = [str(worker_id) for worker_id in change.examples]
+        log.info("status changed", old=old, new=new, count=change.workers, workers=workers)

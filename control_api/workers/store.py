@@ -41,16 +41,16 @@ AT_WORK: dict[str, Any] = {  # what ends a maintenance
 }
 DEFAULT_MAX_PODS = 110  # what a kubelet takes
 CHUNK = 1000  # ids in one IN (…): SQLite and PostgreSQL both bound the number of parameters
-STATUS = {status.value: status for status in Status}  # faster than Status(), for a whole fleet
 Item = TypeVar("Item")
 
 
 class Change(NamedTuple):
-    """A change of status that was recorded."""
+    """A change of status that was recorded of so many workers; `examples` are some of them."""
 
-    worker_id: UUID
     from_status: Status
     to_status: Status
+    workers: int
+    examples: Sequence[UUID]
 
 
 class Tally(NamedTuple):
@@ -106,14 +106,13 @@ def transitions(
 def tallies(session: Session, at: Moment) -> list[Tally]:
     """Return sums over the standing workers, one row a status that occurs, in one query."""
     status = lifecycle_store.status(at).label("status")
-    heard = status != Status.INACTIVE.value
     own = Heartbeat.current_pods
     current_pods = func.coalesce(Worker.node_pods, own) if at.knows_nodes else own
     by_k3s = (Worker.node_pod_capacity,) if at.knows_nodes else ()
     pod_capacity = (*by_k3s, Worker.max_pods, DEFAULT_MAX_PODS)
 
     def used(share: Any, of: Any) -> Any:
-        return func.coalesce(func.sum(case((heard, share * of / 100.0))), 0.0)
+        return func.coalesce(func.sum(share * of / 100.0), 0.0)
 
     query = (
         select(
@@ -122,18 +121,18 @@ def tallies(session: Session, at: Moment) -> list[Tally]:
             func.coalesce(func.sum(Worker.cpu_cores), 0),
             func.coalesce(func.sum(Worker.total_memory_bytes), 0),
             func.coalesce(func.sum(Worker.total_storage_bytes), 0),
+            func.sum(func.coalesce(*pod_capacity)),
             used(Heartbeat.cpu_usage, Worker.cpu_cores),
             used(Heartbeat.memory_usage, Worker.total_memory_bytes),
             used(Heartbeat.disk_usage, Worker.total_storage_bytes),
-            func.coalesce(func.sum(case((heard, current_pods))), 0),
-            func.sum(func.coalesce(*pod_capacity)),
+            func.coalesce(func.sum(current_pods), 0),
         )
         .select_from(Worker)
         .join(Heartbeat)
         .where(STANDING)
         .group_by(status)
     )
-    return [_tally(row) for row in session.execute(query)]
+    return [_tally(*row) for row in session.execute(query)]
 
 
 # ---- registering
@@ -344,6 +343,7 @@ def record_changes(
     actor: str,
     only: Sequence[UUID] | None = None,
     because: str | None = None,
+    many: bool = False,
 ) -> list[Change]:
     """Record every status that has changed, each with its transition; return what has changed.
 
@@ -351,12 +351,15 @@ def record_changes(
     heartbeats, so that a heartbeat that is being stored is waited for and not overruled.
     only: look at these workers alone; None looks at all.
     because: the reason of these changes, when somebody has one; else the signals of the machine tell it.
+    many: whether thousands have changed. The answer is the same; the way to it is another.
     """
     changes: list[Change] = []
     for ids in [None] if only is None else chunks(sorted(only)):
-        due = _due(session, at, ids, actor, because)
-        found = db.write_together(session, due, _writes, answer=Change._fields)
-        changes += [Change(worker_id, STATUS[old], STATUS[new]) for worker_id, old, new in found]
+        due = _due(session, at, ids, actor, because, many=many)
+        found = db.write_together(
+            session, due, _writes, kinds=("from_status", "to_status"), example="worker_id"
+        )
+        changes += [Change(Status(old), Status(new), *those) for old, new, *those in found]
     if changes:
         db.announce(session)
     return changes
@@ -379,15 +382,27 @@ def _with_heartbeat(query: Select[Worker]) -> Select[Worker]:
 
 
 def _due(
-    session: Session, at: Moment, ids: Sequence[UUID] | None, actor: str, because: str | None
+    session: Session,
+    at: Moment,
+    ids: Sequence[UUID] | None,
+    actor: str,
+    because: str | None,
+    *,
+    many: bool,
 ) -> Select[Any]:
-    """Return the transitions that are due, with the columns of their table."""
-    new = lifecycle_store.status(at)
+    """Return the transitions that are due, with the columns of their table, and the workers' hostnames.
+
+    PostgreSQL thinks that a value differs from another one in nearly every row, and would walk along both tables in
+    the order of their ids. Of a number that is the right one it thinks the contrary.
+    """
+    new, recorded = lifecycle_store.status(at), type_coerce(Worker.status, String)
+    changed = new != recorded if many else case((new == recorded, 0), else_=1) == 1
     reason = lifecycle_store.reason(session, at) if because is None else literal(because, String)
     query = (
         select(
             Worker.id.label("worker_id"),
-            type_coerce(Worker.status, String).label("from_status"),
+            Worker.hostname,
+            recorded.label("from_status"),
             new.label("to_status"),
             reason.label("reason"),
             lifecycle_store.evidence(session, at).label("evidence"),
@@ -395,7 +410,7 @@ def _due(
             literal(at.now, db.UtcDateTime).label("at"),
         )
         .join(Heartbeat)
-        .where(STANDING, new != type_coerce(Worker.status, String))
+        .where(STANDING, changed)
         .order_by(Worker.id)
         .with_for_update(of=[Worker, Heartbeat])
     )
@@ -403,17 +418,29 @@ def _due(
 
 
 def _writes(due: FromClause) -> Sequence[Any]:
-    """Write the new statuses, and into the index of statuses, in which every standing worker has its row."""
-    status = {"status": type_coerce(due.c.to_status, Worker.status.type)}
+    """Write the new statuses, and into the index of statuses, in which every standing worker has its row.
+
+    That one in the order of its own index: it grows at one end then, and not everywhere.
+    """
+    transition = [column for column in due.c if column.key != "hostname"]
+    indexed = select(due.c.worker_id, due.c.to_status).order_by(due.c.hostname).subquery()
     return (
-        update(Worker).where(Worker.id == due.c.worker_id).values(**status, updated_at=due.c.at),
-        update(StatusIndex).where(StatusIndex.worker_id == due.c.worker_id).values(**status),
-        insert(Transition).from_select(list(due.c.keys()), select(*due.c)),
+        update(Worker).where(Worker.id == due.c.worker_id).values(status=_status(due), updated_at=due.c.at),
+        update(StatusIndex)
+        .where(StatusIndex.worker_id == indexed.c.worker_id)
+        .values(status=_status(indexed)),
+        insert(Transition).from_select([column.key for column in transition], select(*transition)),
     )
 
 
-def _tally(row: Any) -> Tally:
-    status, workers, cores, memory, storage, cpu_used, memory_used, storage_used, pods, pod_capacity = row
+def _status(due: FromClause) -> Any:
+    return type_coerce(due.c.to_status, Worker.status.type)
+
+
+def _tally(status: str, *sums: Any) -> Tally:
+    """Return the sums; what a worker that is not heard said it uses is not in use."""
+    workers, cores, memory, storage, pod_capacity, *used = sums
+    cpu_used, memory_used, storage_used, pods = used if status != Status.INACTIVE.value else (0, 0, 0, 0)
     return Tally(
         Status(status),
         workers,

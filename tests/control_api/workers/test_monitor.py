@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from control_api.db import Database
 from control_api.workers import store
@@ -215,6 +215,28 @@ def test_a_dead_worker_is_inactive_95_seconds_after_its_last_heartbeat_at_most(
             tick(monitor, clock, 5)
         assert timedelta(seconds=90) < clock() - died_at <= timedelta(seconds=95)
         assert recorded(database, lives) is Status.ACTIVE
+
+
+def test_a_look_that_finds_nothing_new_locks_nothing(
+    postgresql_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most looks do; to lock and judge a whole fleet for nothing costs as much as all its heartbeats."""
+    database = Database(postgresql_url)
+    with database.transaction() as session:
+        worker_id = add(session, "w1")
+    monitor = make_monitor(database, clock)
+    tick(monitor, clock, 100)  # it fell silent with the end of the first grace
+    assert recorded(database, worker_id) is Status.INACTIVE
+    said: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+    tick(monitor, clock, 5)
+    assert [statement for statement in said if "FOR UPDATE OF workers, heartbeats" in statement] == []
+    heard(database, clock, worker_id)
+    tick(monitor, clock, 5)
+    assert [statement for statement in said if "FOR UPDATE OF workers, heartbeats" in statement] != []
+    assert recorded(database, worker_id) is Status.ACTIVE
+    monitor.stop()
+    database.close()
 
 
 def test_a_worker_that_comes_back_is_active_again(database: Database, monitor: Monitor, clock: Clock) -> None:
