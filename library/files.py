@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import shutil
 import string
 import tempfile
 from pathlib import Path
@@ -20,7 +21,8 @@ short_description: Makes directories, small files and links what they are to be,
 description:
   - What M(ansible.builtin.file), M(ansible.builtin.copy) and M(ansible.builtin.template) do for one file in up to two
     calls of a host, for all files of a role in one. A big file is better copied.
-  - Each file is replaced as a whole, with its owner and mode, so that nobody reads half of it.
+  - Each file is replaced as a whole, with its owner and mode, so that nobody reads half of it, and nobody finds half
+    of it after a power cut. What a run has left that was killed meanwhile is removed by the next one.
 options:
   directories:
     description: Made first, in this order.
@@ -67,6 +69,9 @@ written:
   returned: always
 """
 
+UNFINISHED = (
+    ".muster-"  # begins the names of directories in which things are made before they get their names
+)
 ALPHABET = string.ascii_letters + string.digits
 Given = Dict[str, Any]
 
@@ -78,6 +83,13 @@ class Host:
         self._module = module
         self.written: List[str] = []
         self.diff: List[Dict[str, str]] = []
+
+    def clear(self, directory: Path) -> None:
+        """Remove what a run that was killed has left: it may hold a secret."""
+        for unfinished in sorted(directory.glob(f"{UNFINISHED}*")):
+            self._changed(unfinished, "unfinished\n")
+            if not self._module.check_mode:
+                shutil.rmtree(unfinished)
 
     def directory(self, given: Given) -> None:
         """Make the directory, with its parents."""
@@ -116,7 +128,7 @@ class Host:
             return
         self._changed(path, before and f"-> {before}\n", f"-> {target}\n")
         if not self._module.check_mode:
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".muster-") as directory:
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as directory:
                 new = Path(directory, path.name)
                 new.symlink_to(target)
                 new.replace(path)
@@ -131,9 +143,9 @@ class Host:
 
     def _replace(self, path: Path, content: bytes, given: Given) -> None:
         self._refuse(not path.parent.is_dir(), f"{path.parent}, where {path.name} is to be, is not there.")
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".muster-") as directory:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as directory:
             new = Path(directory, path.name)
-            new.write_bytes(content)
+            write(new, content)
             self._dress(new, given, "0644")
             if given["validate"]:
                 code, out, said = self._module.run_command(
@@ -169,6 +181,14 @@ def wanted(given: Given) -> bytes:
     if given["random"]:
         return "".join(secrets.choice(ALPHABET) for _ in range(given["random"])).encode()
     return str(given["secret"] if given["content"] is None else given["content"]).encode()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write it to the disk, not only to the memory: a name may get there sooner than what is behind it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def text(content: bytes) -> str:
@@ -209,6 +229,10 @@ def main() -> None:
     )
     given = module.params
     host = Host(module)
+    for place in sorted(
+        {Path(path).parent for path in [*(file["path"] for file in given["files"]), *given["links"]]}
+    ):
+        host.clear(place)
     for directory in given["directories"]:
         host.directory(directory)
     for file in given["files"]:

@@ -101,6 +101,33 @@ def test_a_link_in_the_place_of_a_file_is_replaced(place: Place, tmp_path: Path)
     assert target.read_text() == "old\n"
 
 
+def test_what_a_killed_run_left_is_removed(place: Place, tmp_path: Path) -> None:
+    (here := tmp_path / "here").write_text("new\n")
+    here.chmod(0o644)
+    (left := tmp_path / ".muster-abc").mkdir()
+    (left / "here").write_text("half a secr")
+    (other := tmp_path / ".other").mkdir()
+    assert place(check=True, files=[file(here)])["written"] == [str(left)]
+    assert left.is_dir()
+    assert place(files=[file(here)])["written"] == [str(left)]
+    assert set(tmp_path.iterdir()) == {here, other}
+    assert place(links={str(tmp_path / "link"): "here"}, files=[file(here)])["written"] == [
+        str(tmp_path / "link")
+    ]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, bool]] = []
+    target = tmp_path / "file"
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append((os.fstat(number).st_size, target.exists()))
+    )
+    place(files=[file(target)])
+    assert synced == [(len("new\n"), False)]
+
+
 def test_a_secret_is_shown_nowhere(place: Place, tmp_path: Path) -> None:
     told = place(files=[{"path": str(tmp_path / "a"), "secret": "of-nobody-else", **ME}])
     assert (tmp_path / "a").read_text() == "of-nobody-else"
