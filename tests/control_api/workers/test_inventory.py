@@ -128,6 +128,19 @@ def test_time_alone_changes_the_tag_when_it_changes_a_status(database: Database)
     assert tags[0] == tags[1] != tags[2] == tags[3]
 
 
+def test_the_tag_is_the_same_however_many_parts_it_is_counted_in(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as session:
+        for number in range(50):
+            add(session, f"w{number}")
+        whole = inventory_store.fingerprint(session, AT)
+        for size in (1, 7, 50):
+            monkeypatch.setattr(inventory_store, "PART", size)
+            assert inventory_store.fingerprint(session, AT) == whole
+    assert whole.startswith("50-")
+
+
 def test_an_empty_inventory_has_a_tag_too(database: Database) -> None:
     with database.reading() as session:
         assert inventory_store.fingerprint(session, AT) == "0-0"

@@ -1,0 +1,29 @@
+"""Long work rests as long as it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from control_api import pace
+from tests.control_api.world import Clock
+
+
+def test_after_each_piece_it_rests_for_as_long_as_the_piece_and_its_use_have_taken(clock: Clock) -> None:
+    rests: list[float] = []
+
+    def pieces() -> Iterator[int]:
+        for piece in (1, 2, 3):
+            clock.advance(piece)
+            yield piece
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        clock.advance(seconds)
+
+    for _ in pace.evenly(pieces(), clock=clock.monotonic, sleep=rest):
+        clock.advance(10)
+    assert rests == [11, 12, 13]
+
+
+def test_nothing_to_do_takes_no_rest() -> None:
+    assert list(pace.evenly([], sleep=lambda _: 1 / 0)) == []
