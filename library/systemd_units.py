@@ -18,7 +18,8 @@ short_description: Enables and starts units, and restarts those that have begun 
 description:
   - A handler is lost with a run that ends before it, by a failure, a lost connection or a kill; the next run finds the
     file as it should be. This looks at what is, each time, and needs no handler.
-  - systemd reads unit files anew where that is due. In check mode it tells what it would do.
+  - systemd reads unit files anew where that is due; those in C(/etc/systemd/system) count as what the unit reads when
+    it starts. In check mode it tells what it would do.
 options:
   units:
     description: In this order.
@@ -37,7 +38,11 @@ options:
       check: {type: list, elements: str, description: Command that must succeed before it is restarted or reloaded.}
       started: {type: bool, default: true, description: Whether it is to run.}
       wait: {type: bool, default: true, description: Whether to wait until systemd has started it.}
-      report: {type: bool, default: false, description: Restart nothing; name in C(stale) what should be restarted.}
+      restart:
+        description: What to do with a unit that must be restarted; C(report) names it in C(stale).
+        choices: [now, report, never]
+        default: now
+        type: str
   written:
     description: Files that this run has written, or would have in check mode.
     type: list
@@ -64,7 +69,17 @@ stale:
 RUNNING = ("active", "activating", "reloading")
 BEGAN = "InactiveExitTimestamp"
 TOLD = "StateChangeTimestamp"
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", BEGAN, TOLD)
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "DropInPaths",
+    BEGAN,
+    TOLD,
+)
+OWN = "/etc/systemd/system/"
 SHOW = ["systemctl", "show", "--timestamp=us+utc", "--property=" + ",".join(PROPERTIES)]
 
 Unit = Dict[str, Any]
@@ -72,10 +87,9 @@ Unit = Dict[str, Any]
 
 def verbs(show: str, unit: Unit, written: Dict[str, float]) -> List[str]:
     """In: what systemctl(1) shows of a unit, how it is wanted, when its files were written. Out: what it is told."""
-    shown = dict(line.split("=", 1) for line in show.splitlines() if "=" in line)
+    shown = properties(show)
     unknown = shown.get("LoadState") == "not-found"
-    unread = shown.get("NeedDaemonReload") == "yes"
-    told = ["daemon-reload"] if unknown or unread else []
+    told = ["daemon-reload"] if unknown or shown.get("NeedDaemonReload") == "yes" else []
     if unknown or shown.get("UnitFileState") == "disabled":
         told.append("enable")
     if shown.get("ActiveState") not in RUNNING:
@@ -84,9 +98,19 @@ def verbs(show: str, unit: Unit, written: Dict[str, float]) -> List[str]:
     def older(event: str, paths: List[str]) -> bool:
         return any(written.get(path, 0) > seconds(shown[event]) for path in paths)
 
-    if unread or older(BEGAN, unit["reads"] or []):
+    if unit["restart"] != "never" and older(BEGAN, own_files(shown) + (unit["reads"] or [])):
         return [*told, "restart"]
     return told + ["reload"] * older(TOLD, unit["reads_on_reload"] or [])
+
+
+def properties(show: str) -> Dict[str, str]:
+    return dict(line.split("=", 1) for line in show.splitlines() if "=" in line)
+
+
+def own_files(shown: Dict[str, str]) -> List[str]:
+    """The files of the unit that no package has brought: packages restart what they change."""
+    files = [shown.get("FragmentPath", ""), *shown.get("DropInPaths", "").split()]
+    return [file for file in files if file.startswith(OWN)]
 
 
 def seconds(timestamp: str) -> float:
@@ -119,7 +143,7 @@ def main() -> None:
         "check": {"type": "list", "elements": "str"},
         "started": {"type": "bool", "default": True},
         "wait": {"type": "bool", "default": True},
-        "report": {"type": "bool", "default": False},
+        "restart": {"type": "str", "choices": ["now", "report", "never"], "default": "now"},
     }
     module = AnsibleModule(
         argument_spec={
@@ -128,21 +152,29 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    ahead = dict.fromkeys(module.params["written"] or [], float("inf"))
+    given = module.params
+    ahead = dict.fromkeys(given["written"] or [], float("inf")) if module.check_mode else {}
     done: List[str] = []
     stale: List[str] = []
-    for unit in module.params["units"]:
-        read = (unit["reads"] or []) + (unit["reads_on_reload"] or [])
+
+    def do(verb: str, unit: Unit) -> None:
+        if not module.check_mode:
+            tell(module, verb, unit)
+        done.append(verb if verb == "daemon-reload" else f"{verb} {unit['name']}")
+
+    # systemd may not have noticed yet.
+    if any(path.startswith(OWN) for path in given["written"] or []):
+        do("daemon-reload", given["units"][0])
+    for unit in given["units"]:
         show = subprocess.run(
             [*SHOW, "--", unit["name"]], stdout=subprocess.PIPE, universal_newlines=True, check=True
         ).stdout
-        for verb in verbs(show, unit, {**when_written(read), **(ahead if module.check_mode else {})}):
-            if unit["report"] and verb == "restart":
+        read = own_files(properties(show)) + (unit["reads"] or []) + (unit["reads_on_reload"] or [])
+        for verb in verbs(show, unit, {**when_written(read), **ahead}):
+            if verb == "restart" and unit["restart"] == "report":
                 stale.append(unit["name"])
-                continue
-            if not module.check_mode:
-                tell(module, verb, unit)
-            done.append(verb if verb == "daemon-reload" else f"{verb} {unit['name']}")
+            else:
+                do(verb, unit)
     module.exit_json(changed=bool(done or stale), done=done, stale=stale)
 
 

@@ -14,6 +14,8 @@ LoadState={load}
 ActiveState={state}
 UnitFileState={enabled}
 NeedDaemonReload={reload}
+FragmentPath={fragment}
+DropInPaths={drop_ins}
 InactiveExitTimestamp=Sun 2026-11-29 20:11:47.100000 UTC
 StateChangeTimestamp=Sun 2026-11-29 20:30:00.000000 UTC
 """
@@ -24,12 +26,19 @@ BEGAN = seconds("Sun 2026-11-29 20:11:47.100000 UTC")
 WRITTEN = {"/etc/before": BEGAN - 0.01, "/etc/after": BEGAN + 0.01, "/etc/late": BEGAN + 86_400}
 
 
-def show(*, load: str = "loaded", state: str = "active", enabled: str = "enabled", reload: str = "no") -> str:
-    return SHOW.format(load=load, state=state, enabled=enabled, reload=reload)
+def show(**other: str) -> str:
+    usual = {"load": "loaded", "state": "active", "enabled": "enabled", "reload": "no"}
+    files = {"fragment": "/lib/systemd/system/a.service", "drop_ins": ""}
+    return SHOW.format(**{**usual, **files, **other})
 
 
-def unit(*, reads: str = "", on_reload: str = "", started: bool = True) -> Unit:
-    return {"reads": reads.split(), "reads_on_reload": on_reload.split() or None, "started": started}
+def unit(*, reads: str = "", on_reload: str = "", started: bool = True, restart: str = "now") -> Unit:
+    return {
+        "reads": reads.split(),
+        "reads_on_reload": on_reload.split() or None,
+        "started": started,
+        "restart": restart,
+    }
 
 
 @pytest.mark.parametrize("state", ["active", "activating", "reloading"])
@@ -52,8 +61,25 @@ def test_a_restart_makes_a_reload_needless() -> None:
     assert verbs(show(), unit(reads="/etc/after", on_reload="/etc/late"), WRITTEN) == ["restart"]
 
 
-def test_a_unit_file_that_was_written_anew_is_read_and_the_unit_restarted() -> None:
-    assert verbs(show(reload="yes"), unit(on_reload="/etc/after"), WRITTEN) == ["daemon-reload", "restart"]
+def test_unit_files_of_our_own_are_read_anew_and_the_unit_restarted() -> None:
+    ours = {
+        "fragment": "/etc/systemd/system/a.service",
+        "drop_ins": "/lib/systemd/a.conf /etc/systemd/system/a.conf",
+    }
+    for path in ("/etc/systemd/system/a.service", "/etc/systemd/system/a.conf"):
+        assert verbs(show(**ours, reload="yes"), unit(), {path: BEGAN + 1}) == ["daemon-reload", "restart"]
+        assert verbs(show(**ours), unit(), {path: BEGAN + 1}) == ["restart"]
+        assert verbs(show(**ours), unit(), {path: BEGAN - 1}) == []
+
+
+def test_unit_files_of_a_package_are_the_business_of_the_package() -> None:
+    written = {"/lib/systemd/system/a.service": BEGAN + 1}
+    assert verbs(show(reload="yes"), unit(), written) == ["daemon-reload"]
+
+
+def test_what_must_not_be_restarted_is_still_reloaded() -> None:
+    never = unit(reads="/etc/after", on_reload="/etc/late", restart="never")
+    assert verbs(show(), never, WRITTEN) == ["reload"]
 
 
 @pytest.mark.parametrize("state", ["inactive", "failed", "deactivating"])
