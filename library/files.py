@@ -69,9 +69,7 @@ written:
   returned: always
 """
 
-UNFINISHED = (
-    ".muster-"  # begins the names of directories in which things are made before they get their names
-)
+UNFINISHED = ".muster-"  # begins the name of a directory where a file is made before it gets its own name
 ALPHABET = string.ascii_letters + string.digits
 Given = Dict[str, Any]
 
