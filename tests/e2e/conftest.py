@@ -9,19 +9,20 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e import state
+
 ROOT = Path(__file__).parents[2]
-NAME = "e2e"
-STATE = Path("/var/lib/muster-lab") / NAME
+STATES = Path("/var/lib/muster-lab")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
-    "MUSTER_LAB": NAME,
+    "MUSTER_LAB": "e2e",
     "NO_COLOR": "1",
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
 }
@@ -31,12 +32,20 @@ ENVIRONMENT = {
 class Lab:
     """What the tests do with the lab, always through the commands and interfaces that users have."""
 
-    up_output: str
-    state: Path = STATE
-    key: Path = STATE / "ssh_key"
+    up_output: str = ""
+    name: str = "e2e"
+    as_built: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        return STATES / self.name
+
+    @property
+    def key(self) -> Path:
+        return self.state / "ssh_key"
 
     def command(self, *arguments: str) -> str:
-        return run([ROOT / ".venv/bin/muster", "lab", *arguments])
+        return run([ROOT / ".venv/bin/muster", "lab", *arguments], environment={"MUSTER_LAB": self.name})
 
     def on(self, host: str, command: str) -> str:
         return self.command("ssh", host, "--", command)
@@ -44,11 +53,16 @@ class Lab:
     def playbook(
         self,
         *arguments: str,
-        inventory: str | Path = STATE / "inventory",
+        inventory: str | Path | None = None,
         check: bool = True,
         environment: dict[str, str] | None = None,
     ) -> str:
-        command = [ROOT / ".venv/bin/ansible-playbook", "-i", inventory, *arguments]
+        command = [
+            ROOT / ".venv/bin/ansible-playbook",
+            "-i",
+            inventory or self.state / "inventory",
+            *arguments,
+        ]
         return run(command, check=check, timeout=1200, environment=environment)
 
     def workers(self) -> dict[str, dict[str, Any]]:
@@ -91,7 +105,7 @@ class Lab:
     @cached_property
     def addresses(self) -> dict[str, str]:
         inventory = run(
-            [ROOT / ".venv/bin/ansible-inventory", "-i", STATE / "inventory", "--list"], errors=False
+            [ROOT / ".venv/bin/ansible-inventory", "-i", self.state / "inventory", "--list"], errors=False
         )
         return {
             host: facts["ansible_host"] for host, facts in json.loads(inventory)["_meta"]["hostvars"].items()
@@ -156,7 +170,9 @@ def lab() -> Iterator[Lab]:
     print("\n== make up", flush=True)
     started = time.monotonic()
     try:
-        yield Lab(up_output=run(["make", "up"], timeout=1500))
+        built = Lab(up_output=run(["make", "up"], timeout=1500))
+        built.as_built = {host: state.of(built, host) for host in ("master", "worker1")}
+        yield built
     finally:
         run(["make", "down"], check=False, timeout=120)
         print(f"\n== lab taken down after {time.monotonic() - started:.0f} s", flush=True)
