@@ -20,7 +20,9 @@ Waiting: TypeAlias = tuple[Item, Told[Answer], float]  # float: when it arrived,
 
 FULL = 64  # from this size on, a batch is worth its statement and does not wait for more
 LARGEST = 1000
-PATIENCE = 0.010  # seconds that a small batch waits: a lone heartbeat costs ten times one of a batch
+PATIENCE = (
+    0.005  # seconds that the first of a small batch waits: a lone heartbeat costs ten times one of a batch
+)
 WAITING = 20_000  # more than this many waiting requests are turned away at once
 log = structlog.get_logger()
 
@@ -94,9 +96,13 @@ class GroupCommit(Generic[Item, Answer]):
             await self._flush(self._take())
 
     async def _wait_for_more(self) -> None:
+        """Wait until the batch is full or its first item has waited long enough, in the write before too."""
+        left = self._waiting[0][2] + self._patience - self._loop.time()
+        if left <= 0:
+            return
         self._full.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._full.wait(), self._patience)
+            await asyncio.wait_for(self._full.wait(), left)
 
     def _take(self) -> list[Waiting[Item, Answer]]:
         """Take the next batch; the second item of one key waits for the batch after it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
+
 from control_api import pace
 from tests.control_api.world import Clock
 
@@ -12,8 +14,8 @@ def test_after_each_piece_it_rests_for_as_long_as_the_piece_and_its_use_have_tak
     rests: list[float] = []
 
     def pieces() -> Iterator[int]:
-        for piece in (1, 2, 3):
-            clock.advance(piece)
+        for piece in (1, 2, 3, 5000):
+            clock.advance(piece / 1000)
             yield piece
 
     def rest(seconds: float) -> None:
@@ -21,8 +23,8 @@ def test_after_each_piece_it_rests_for_as_long_as_the_piece_and_its_use_have_tak
         clock.advance(seconds)
 
     for _ in pace.evenly(pieces(), clock=clock.monotonic, sleep=rest):
-        clock.advance(10)
-    assert rests == [11, 12, 13]
+        clock.advance(0.01)
+    assert rests == pytest.approx([0.011, 0.012, 0.013, pace.LONGEST])
 
 
 def test_nothing_to_do_takes_no_rest() -> None:

@@ -81,6 +81,25 @@ async def test_a_small_batch_waits_a_little_for_company() -> None:
     assert [len(batch) for batch in writer.batches] == [2]
 
 
+async def test_who_has_waited_in_the_write_before_does_not_wait_for_company_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer, loop = Writer(), asyncio.get_running_loop()
+    clock, passed = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: clock() + passed)
+    async with running(writer, patience=60) as commits:
+        writer.go.clear()
+        full = [asyncio.create_task(commits.submit((f"w{n}", n))) for n in range(batcher.FULL)]
+        await asyncio.sleep(0.01)
+        late = asyncio.create_task(commits.submit(("late", 1)))
+        await asyncio.sleep(0.01)
+        passed = 61
+        writer.go.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(late, *full)
+    assert [len(batch) for batch in writer.batches] == [batcher.FULL, 1]
+
+
 async def test_a_full_batch_does_not_wait() -> None:
     writer = Writer()
     async with running(writer, patience=60) as commits:
