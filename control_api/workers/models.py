@@ -108,10 +108,13 @@ class Worker(Base):
 
 
 class Heartbeat(Base):
-    """The last heartbeat: narrow, pages half empty, no index on what changes, so that updates stay HOT."""
+    """The last heartbeat: narrow, pages half empty, no index on what changes, so that updates stay HOT.
+
+    Half of a page is what 30 % of it become: registered, a row has 80 bytes, and heard, 136.
+    """
 
     __tablename__ = "heartbeats"
-    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+    __table_args__ = ({"postgresql_with": {"fillfactor": 30}},)
 
     worker_id: Mapped[UUID] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True)
     received_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -103,7 +103,7 @@ def test_the_heartbeats_table_is_half_empty(postgresql_url: str) -> None:
     database = Database(postgresql_url)
     with database.reading() as session:
         query = "SELECT reloptions FROM pg_class WHERE relname = 'heartbeats'"
-        assert session.scalar(text(query)) == ["fillfactor=50"]
+        assert session.scalar(text(query)) == ["fillfactor=30"]
         indexes = inspect(session.connection()).get_indexes("heartbeats")
     database.close()
     assert indexes == []
