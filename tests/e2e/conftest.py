@@ -171,7 +171,7 @@ def lab() -> Iterator[Lab]:
     started = time.monotonic()
     try:
         built = Lab(up_output=run(["make", "up"], timeout=1500))
-        built.as_built = {host: state.of(built, host) for host in ("master", "worker1")}
+        built.as_built = {host: state.of_built(built, host) for host in ("master", "worker1")}
         yield built
     finally:
         run(["make", "down"], check=False, timeout=120)

@@ -15,26 +15,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOTS = [
-    *(
-        "/etc/muster",
-        "/etc/muster-agent",
-        "/etc/nginx",
-        "/etc/postgresql",
-        "/etc/rancher",
-        "/etc/redis",
-        "/etc/systemd",
-    ),
-    *("/opt/muster", "/usr/local", "/var/lib/muster", "/var/lib/muster-agent", "/var/lib/muster-firewall"),
+    *("/etc", "/opt/muster", "/usr/local"),
+    *("/var/lib/muster", "/var/lib/muster-agent", "/var/lib/muster-firewall"),
     "/var/lib/rancher/k3s/server/manifests",
 ]
-# Their contents are other ones every time: secrets, certificates, tokens, the state of the agent.
+# Their contents are other ones every time: secrets, certificates, the state of the agent, what names the machine.
 ANEW = re.compile(
     "^/etc/muster/(secrets|tls)/|^/etc/muster-agent/ca.pem$|^/var/lib/muster|^/etc/redis/users.acl$"
-    "|^/etc/rancher/(node/|k3s/(join-token|k3s.yaml)$)"
+    "|^/etc/rancher/(node/|k3s/(join-token|k3s.yaml)$)|^/etc/(machine-id|ssh/ssh_host_.*)$|/ssl-cert-snakeoil[.]"
 )
-PASSED_OVER = re.compile("/__pycache__(/|$)|^/var/lib/muster/.*sock|/lost\\+found$")
+PASSED_OVER = re.compile(
+    "/__pycache__(/|$)|^/var/lib/muster/.*sock|/lost\\+found$"
+    "|^/etc/(sudoers.d/deploy|(passwd|group|shadow|gshadow|subuid|subgid)-?)$"  # they know the test's own user
+)
 COMMANDS = {
     "packages": ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev}\n"],
+    "users": ["sh", "-c", "getent passwd | grep -v ^deploy: | cut -d: -f1,6,7 | sort"],
     "enabled units": ["systemctl", "list-unit-files", "--state=enabled", "--no-legend", "--no-pager"],
     "our units": [
         *("systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager"),
