@@ -406,6 +406,12 @@ def announce(session: Session) -> None:
     session.info[NEWS] = True
 
 
+def keep_in_memory(session: Session) -> None:
+    """Let this transaction hold the rows of a whole fleet in memory; PostgreSQL would put them into files."""
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(text("SET LOCAL work_mem = '128MB'"))
+
+
 def write_together(
     session: Session,
     source: Select[Any],

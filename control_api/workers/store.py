@@ -354,6 +354,8 @@ def record_changes(
     many: whether thousands have changed. The answer is the same; the way to it is another.
     """
     changes: list[Change] = []
+    if many:
+        db.keep_in_memory(session)
     for ids in [None] if only is None else chunks(sorted(only)):
         due = _due(session, at, ids, actor, because, many=many)
         found = db.write_together(

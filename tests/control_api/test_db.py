@@ -6,10 +6,10 @@ import os
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import StatementError
 
-from control_api.db import Database, Leadership, hold_file_lock, parse_url
+from control_api.db import Database, Leadership, hold_file_lock, keep_in_memory, parse_url
 from control_api.errors import AlreadyRunning, BadSettings, DatabaseUnavailable
 from control_api.workers.models import Watch
 from tests.control_api.world import START
@@ -89,6 +89,17 @@ def test_a_database_that_is_not_there_is_unavailable() -> None:
         database.ping()
     with pytest.raises(DatabaseUnavailable):
         Leadership(database).acquire()
+    database.close()
+
+
+def test_more_memory_is_for_one_transaction_only(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    with database.transaction() as session:
+        usual = session.scalar(text("SHOW work_mem"))
+        keep_in_memory(session)
+        assert session.scalar(text("SHOW work_mem")) == "128MB" != usual
+    with database.transaction() as session:
+        assert session.scalar(text("SHOW work_mem")) == usual
     database.close()
 
 
