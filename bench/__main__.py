@@ -46,8 +46,8 @@ def main() -> None:
         command = " ".join(["bench/run", part, *(f"--{name} {value:g}" for name, value in given.items())])
         print(shown := section.markdown(command), flush=True)
         text += "\n" + shown
-    if asked.write:
-        asked.write.write_text(text)
+        if asked.write:
+            asked.write.write_text(text)
 
 
 def _head() -> str:

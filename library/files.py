@@ -82,6 +82,20 @@ class Host:
         self.written: List[str] = []
         self.diff: List[Dict[str, str]] = []
 
+    def make(self, given: Given) -> None:
+        """Make everything, in its order."""
+        named = [*(file["path"] for file in given["files"]), *given["links"]]
+        for place in sorted({Path(path).parent for path in named}):
+            self.clear(place)
+        for directory in given["directories"]:
+            self.directory(directory)
+        for file in given["files"]:
+            self.file(file)
+        for path, target in given["links"].items():
+            self.link(Path(path), target)
+        for path in given["absent"]:
+            self.absent(Path(path))
+
     def clear(self, directory: Path) -> None:
         """Remove what a run that was killed has left: it may hold a secret."""
         for unfinished in sorted(directory.glob(f"{UNFINISHED}*")):
@@ -109,7 +123,7 @@ class Host:
         there = path.is_file() and not path.is_symlink()
         before = path.read_bytes() if there else b""
         secret = given["content"] is None
-        content = before if there and given["random"] else wanted(given)
+        content = before if before and given["random"] else wanted(given)
         if not there or before != content:
             shown = ("(secret)\n", "(another secret)\n") if secret else (text(before), text(content))
             self._changed(path, *shown)
@@ -227,18 +241,11 @@ def main() -> None:
     )
     given = module.params
     host = Host(module)
-    for place in sorted(
-        {Path(path).parent for path in [*(file["path"] for file in given["files"]), *given["links"]]}
-    ):
-        host.clear(place)
-    for directory in given["directories"]:
-        host.directory(directory)
-    for file in given["files"]:
-        host.file(file)
-    for path, target in given["links"].items():
-        host.link(Path(path), target)
-    for path in given["absent"]:
-        host.absent(Path(path))
+    try:
+        host.make(given)
+    except OSError as exc:  # a full disk, a read-only one
+        at = host.written[-1] if host.written else exc.filename  # it is counted before it is touched
+        module.fail_json(msg=f"{at} cannot be written: {exc.strerror}.")
     module.exit_json(changed=bool(host.written), written=host.written, diff=host.diff)
 
 

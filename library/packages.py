@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Callable, List, Tuple
 
 DOCUMENTATION = r"""
 module: packages
@@ -41,8 +41,11 @@ JOURNAL = Path("/var/lib/dpkg/updates")
 LISTS = Path("/var/lib/apt/lists")
 QUERY = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
 KEEP = ["--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"]
-APT = ["apt-get", "--quiet=2", "--yes", "--option=DPkg::Lock::Timeout=300", *KEEP]
+APT = ["apt-get", "--quiet=2", "--yes", *KEEP]
 CONFIGURE = ["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"]
+LOCKED = "Could not get lock"  # apt waits for one of its locks only
+PATIENCE = 300  # seconds that another apt may take, as on a machine that has just booted
+PAUSE = 5
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C"}
 
 
@@ -98,23 +101,31 @@ def repair(module: Any) -> None:
 
 
 def install(module: Any, wanted: List[str], *, recommends: bool, lists_seconds: int) -> None:
-    """Install the packages."""
+    """Install the packages. Where the lists name what the archive no longer has, they are fetched anew."""
     trouble = f"{', '.join(wanted)} cannot be installed"
-    if are_old(LISTS, lists_seconds, time.time()):
-        tell(module, trouble, [*APT, "update"])
-        os.utime(LISTS)
-    tell(
-        module,
-        trouble,
-        [*APT, *([] if recommends else ["--no-install-recommends"]), "install", "--", *wanted],
-    )
+    command = [*APT, *([] if recommends else ["--no-install-recommends"]), "install", "--", *wanted]
+    if not are_old(LISTS, lists_seconds, time.time()) and run(module, command)[0] == 0:
+        return
+    tell(module, trouble, [*APT, "update"])
+    os.utime(LISTS)
+    tell(module, trouble, command)
 
 
 def tell(module: Any, trouble: str, command: List[str]) -> None:
     """Run apt; fail with what it says."""
-    code, out, said = module.run_command(command, environ_update=QUIET)
+    code, said = run(module, command)
     if code:
-        module.fail_json(msg=f"{trouble}: {(said or out).strip()}")
+        module.fail_json(msg=f"{trouble}: {said}")
+
+
+def run(module: Any, command: List[str], sleep: Callable[[float], None] = time.sleep) -> Tuple[int, str]:
+    """Run apt once no other one is at work; return its exit status and what it says."""
+    for pause in [PAUSE] * (PATIENCE // PAUSE) + [0]:
+        code, out, said = module.run_command(command, environ_update=QUIET)
+        if LOCKED not in said:
+            break
+        sleep(pause)
+    return code, (said or out).strip()
 
 
 if __name__ == "__main__":

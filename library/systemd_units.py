@@ -6,7 +6,6 @@ Standard library only, Python 3.8 or newer: it runs on the host.
 
 from __future__ import annotations
 
-import subprocess
 from datetime import datetime
 from glob import glob
 from pathlib import Path
@@ -166,9 +165,9 @@ def main() -> None:
     if any(path.startswith(OWN) for path in given["written"] or []):
         do("daemon-reload", given["units"][0])
     for unit in given["units"]:
-        show = subprocess.run(
-            [*SHOW, "--", unit["name"]], stdout=subprocess.PIPE, universal_newlines=True, check=True
-        ).stdout
+        code, show, said = module.run_command([*SHOW, "--", unit["name"]])
+        if code:
+            module.fail_json(msg=f"systemd does not tell of {unit['name']}: {said.strip()}")
         read = own_files(properties(show)) + (unit["reads"] or []) + (unit["reads_on_reload"] or [])
         for verb in verbs(show, unit, {**when_written(read), **ahead}):
             if verb == "restart" and unit["restart"] == "report":

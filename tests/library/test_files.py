@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -186,6 +187,25 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     (tmp_path / "directory").mkdir()
     arguments = json.loads(json.dumps(wanted).replace("{}", str(tmp_path)))
     assert place(**arguments)["msg"] == sentence.format(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (path := tmp_path / "a").write_text("old\n")
+    monkeypatch.setattr(files, "write", full)
+    assert place(files=[file(path)])["msg"] == f"{path} cannot be written: No space left on device."
+    assert path.read_text() == "old\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_secret_is_none(place: Place, tmp_path: Path) -> None:
+    (path := tmp_path / "a").touch()
+    place(files=[{"path": str(path), "random": 43, **ME}])
+    assert len(path.read_text()) == 43
 
 
 def test_a_file_needs_content(place: Place, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from library.packages import are_old, missing
+from library.packages import PATIENCE, PAUSE, are_old, missing, run
 
 TABLE = "nginx installed\npostgresql config-files\nredis-server half-configured\ncurl installed\n"
 
@@ -26,3 +26,29 @@ def test_lists_are_old_after_their_time_or_when_there_are_none(tmp_path: Path) -
     os.utime(tmp_path, (1000, 1000))
     assert not are_old(tmp_path, 3600, now=4600.0)
     assert are_old(tmp_path, 3600, now=4601.0)
+
+
+class Apt:
+    """Answers like apt-get, one answer after the other."""
+
+    def __init__(self, *answers: tuple[int, str, str]) -> None:
+        self._answers = list(answers)
+
+    def run_command(self, _command: list[str], environ_update: dict[str, str]) -> tuple[int, str, str]:
+        assert environ_update["LC_ALL"] == "C"
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+BUSY = (100, "", "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)\n")
+
+
+def test_another_apt_is_waited_for() -> None:
+    pauses: list[float] = []
+    assert run(Apt(BUSY, BUSY, (0, "", "")), ["apt-get"], sleep=pauses.append) == (0, "")
+    assert pauses == [PAUSE, PAUSE]
+
+
+def test_another_apt_that_does_not_end_is_named() -> None:
+    pauses: list[float] = []
+    assert run(Apt(BUSY), ["apt-get"], sleep=pauses.append) == (100, BUSY[2].strip())
+    assert sum(pauses) == PATIENCE
