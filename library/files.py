@@ -1,19 +1,25 @@
 #!/usr/bin/python3
 """Directories, files and links as they are to be, all of a role at once.
 
-Standard library only, Python 3.8 or newer: it runs on the host.
+Standard library only, Python 3.8 or newer: it runs on the host, without Ansible's library (docs/adr/0010).
 """
 
 from __future__ import annotations
 
+import grp
+import json
 import os
+import pwd
 import secrets
 import shlex
 import shutil
+import stat
 import string
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 DOCUMENTATION = r"""
 module: files
@@ -69,16 +75,58 @@ written:
   returned: always
 """
 
+Given = Dict[str, Any]
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
+USUAL: Given = {"directories": [], "files": [], "links": {}, "absent": []}
+ATTRIBUTES = {"path": str, "owner": "root", "group": "root"}
+DIRECTORY = {**ATTRIBUTES, "mode": "0755"}
+CONTENT = {"content": str, "secret": str, "random": int}
+FILE = {**ATTRIBUTES, "mode": "0644", "validate": "", **CONTENT}
 UNFINISHED = ".muster-"  # begins the name of a directory where a file is made before it gets its own name
 ALPHABET = string.ascii_letters + string.digits
-Given = Dict[str, Any]
+
+
+class RefusedError(Exception):
+    """Why something is not as it is to be, in one sentence."""
+
+
+def taken(given: Given, usual: Given, *required: str) -> Given:
+    """What is given, and the usual for the rest: of what has no usual value, its type is named there.
+
+    Raises RefusedError where one is unknown, missing or of another type.
+    """
+    given = {
+        name: value for name, value in given.items() if value is not None and not name.startswith("_ansible_")
+    }
+    types = {name: value if isinstance(value, type) else type(value) for name, value in usual.items()}
+    wrong = [f"{name} is missing" for name in required if name not in given]
+    wrong += [f"there is no {name}" for name in given if name not in types]
+    wrong += [
+        f"{name} must be a {types[name].__name__}"
+        for name, value in given.items()
+        if not isinstance(value, types.get(name, object))
+    ]
+    if wrong:
+        raise RefusedError(f"The task is wrong: {', '.join(wrong)}.")
+    return {**{name: value for name, value in usual.items() if value is not types[name]}, **given}
+
+
+def understood(arguments: Given) -> Given:
+    """What the task asks for, whole. Raises RefusedError where it is wrong, before anything is changed."""
+    given = taken(arguments, USUAL)
+    given["directories"] = [taken(directory, DIRECTORY, "path") for directory in given["directories"]]
+    given["files"] = [taken(file, FILE, "path") for file in given["files"]]
+    for file in given["files"]:
+        if len(CONTENT.keys() & file.keys()) != 1:
+            raise RefusedError(f"The task is wrong: {file['path']} needs one of {', '.join(CONTENT)}.")
+    return given
 
 
 class Host:
-    """The files of the host, as far as the module may change them. module: the AnsibleModule."""
+    """The files of the host, as far as the module may change them. check: nothing is changed, only told."""
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
+    def __init__(self, *, check: bool) -> None:
+        self._check = check
         self.written: List[str] = []
         self.diff: List[Dict[str, str]] = []
 
@@ -100,7 +148,7 @@ class Host:
         """Remove what a run that was killed has left: it may hold a secret."""
         for unfinished in sorted(directory.glob(f"{UNFINISHED}*")):
             self._changed(unfinished, "unfinished\n")
-            if not self._module.check_mode:
+            if not self._check:
                 shutil.rmtree(unfinished)
 
     def directory(self, given: Given) -> None:
@@ -110,10 +158,10 @@ class Host:
         made = not path.is_dir()
         if made:
             self._changed(path, "", "directory\n")
-            if self._module.check_mode:
+            if self._check:
                 return
             path.mkdir(parents=True)
-        if self._dress(path, given, "0755") and not made:
+        if self._dress(path, given) and not made:
             self._changed(path)
 
     def file(self, given: Given) -> None:
@@ -122,14 +170,17 @@ class Host:
         self._refuse(path.is_dir(), f"{path} is there, but is a directory.")
         there = path.is_file() and not path.is_symlink()
         before = path.read_bytes() if there else b""
-        secret = given["content"] is None
-        content = before if before and given["random"] else wanted(given)
+        content = before if before and "random" in given else wanted(given)
         if not there or before != content:
-            shown = ("(secret)\n", "(another secret)\n") if secret else (text(before), text(content))
+            shown = (
+                ("(secret)\n", "(another secret)\n")
+                if "content" not in given
+                else (text(before), text(content))
+            )
             self._changed(path, *shown)
-            if not self._module.check_mode:
+            if not self._check:
                 self._replace(path, content, given)
-        elif self._dress(path, given, "0644"):
+        elif self._dress(path, given):
             self._changed(path)
 
     def link(self, path: Path, target: str) -> None:
@@ -139,7 +190,7 @@ class Host:
         if before == target:
             return
         self._changed(path, before and f"-> {before}\n", f"-> {target}\n")
-        if not self._module.check_mode:
+        if not self._check:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as directory:
                 new = Path(directory, path.name)
                 new.symlink_to(target)
@@ -150,7 +201,7 @@ class Host:
         if not os.path.lexists(path):
             return
         self._changed(path, "there\n", "")
-        if not self._module.check_mode:
+        if not self._check:
             path.unlink()
 
     def _replace(self, path: Path, content: bytes, given: Given) -> None:
@@ -158,24 +209,22 @@ class Host:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as directory:
             new = Path(directory, path.name)
             write(new, content)
-            self._dress(new, given, "0644")
+            self._dress(new, given)
             if given["validate"]:
-                code, out, said = self._module.run_command(
-                    [part.replace("%s", str(new)) for part in shlex.split(given["validate"])]
-                )
-                self._refuse(
-                    code, f"{path} was not written, since it would be wrong: {(said or out).strip()}"
-                )
+                code, said = run([part.replace("%s", str(new)) for part in shlex.split(given["validate"])])
+                self._refuse(code, f"{path} was not written, since it would be wrong: {said}")
             new.replace(path)
 
-    def _dress(self, path: Path, given: Given, usual: str) -> bool:
-        mode = given["mode"] or usual
-        wanted = {"path": str(path), "owner": given["owner"], "group": given["group"], "mode": mode}
-        return bool(
-            self._module.set_fs_attributes_if_different(
-                {**wanted, "secontext": [None, None, None], "attributes": None}, changed=False
-            )
-        )
+    def _dress(self, path: Path, given: Given) -> bool:
+        """Give it its owner and mode; say whether it had others."""
+        seen = path.stat()
+        ids, mode = owners(given, unknown_is_fine=self._check), int(given["mode"], 8)
+        if ids == (seen.st_uid, seen.st_gid) and mode == stat.S_IMODE(seen.st_mode):
+            return False
+        if not self._check:
+            os.chown(path, *ids)
+            path.chmod(mode)
+        return True
 
     def _changed(self, path: Path, before: str = "other attributes\n", after: str = "") -> None:
         self.written.append(str(path))
@@ -185,14 +234,39 @@ class Host:
 
     def _refuse(self, when: Any, sentence: str) -> None:
         if when:
-            self._module.fail_json(msg=sentence, written=self.written)
+            raise RefusedError(sentence)
+
+
+def owners(given: Given, *, unknown_is_fine: bool) -> Tuple[int, int]:
+    """The numbers of user and group; -1, which nobody has, for one that is not there yet. Raises RefusedError."""
+    try:
+        user, group = given["owner"], given["group"]
+        return (
+            int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid,
+            int(group) if group.isdigit() else grp.getgrnam(group).gr_gid,
+        )
+    except KeyError as exc:
+        if unknown_is_fine:
+            return -1, -1
+        raise RefusedError(f"{given['path']}: there is no user or group {exc.args[0].split()[-1]}.") from None
+
+
+def run(command: List[str]) -> Tuple[int, str]:
+    """Run it; return its exit status and what it says."""
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False
+        )
+    except OSError as exc:
+        return 127, str(exc)
+    return done.returncode, (done.stderr or done.stdout).strip()
 
 
 def wanted(given: Given) -> bytes:
     """The content that is given or asked for."""
-    if given["random"]:
+    if "random" in given:
         return "".join(secrets.choice(ALPHABET) for _ in range(given["random"])).encode()
-    return str(given["secret"] if given["content"] is None else given["content"]).encode()
+    return str(given["content"] if "content" in given else given["secret"]).encode()
 
 
 def write(path: Path, content: bytes) -> None:
@@ -208,45 +282,21 @@ def text(content: bytes) -> str:
     return content.decode("utf-8", "replace")
 
 
-def main() -> None:
-    from ansible.module_utils.basic import AnsibleModule
-
-    attributes = {
-        "path": {"type": "path", "required": True},
-        "owner": {"type": "str", "default": "root"},
-        "group": {"type": "str", "default": "root"},
-        "mode": {"type": "raw"},
-    }
-    content = {
-        "content": {"type": "str"},
-        "secret": {"type": "str", "no_log": True},
-        "random": {"type": "int"},
-        "validate": {"type": "str"},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            "directories": {"type": "list", "elements": "dict", "options": attributes, "default": []},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "options": {**attributes, **content},
-                "required_one_of": [("content", "secret", "random")],
-                "mutually_exclusive": [("content", "secret", "random")],
-                "default": [],
-            },
-            "links": {"type": "dict", "default": {}},
-            "absent": {"type": "list", "elements": "path", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    given = module.params
-    host = Host(module)
+def main(arguments: str = ARGUMENTS) -> None:
+    """Make everything and tell what was changed, or why it could not be."""
+    given = json.loads(arguments)
+    host = Host(check=given["_ansible_check_mode"])
+    failed = ""
     try:
-        host.make(given)
+        host.make(understood(given))
+    except RefusedError as exc:
+        failed = str(exc)
     except OSError as exc:  # a full disk, a read-only one
         at = host.written[-1] if host.written else exc.filename  # it is counted before it is touched
-        module.fail_json(msg=f"{at} cannot be written: {exc.strerror}.")
-    module.exit_json(changed=bool(host.written), written=host.written, diff=host.diff)
+        failed = f"{at} cannot be written: {exc.strerror}."
+    told = {"changed": bool(host.written), "written": host.written, "diff": host.diff}
+    print(json.dumps({**told, "failed": True, "msg": failed} if failed else told))
+    sys.exit(bool(failed))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 #!/usr/bin/python3
 """Packages of Debian that are installed; apt is asked only when one of them is missing.
 
-Standard library only, Python 3.8 or newer: it runs on the host.
+Standard library only, Python 3.8 or newer: it runs on the host, without Ansible's library (docs/adr/0010).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Tuple
+from typing import Callable, List, NoReturn, Tuple
 
 DOCUMENTATION = r"""
 module: packages
@@ -37,6 +39,8 @@ missing:
   returned: always
 """
 
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
+OPTIONS = ("names", "recommends", "lists_seconds")
 JOURNAL = Path("/var/lib/dpkg/updates")
 LISTS = Path("/var/lib/apt/lists")
 QUERY = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
@@ -46,7 +50,7 @@ CONFIGURE = ["dpkg", "--configure", "--pending", "--force-confdef", "--force-con
 LOCKED = "Could not get lock"  # apt waits for one of its locks only
 PATIENCE = 300  # seconds that another apt may take, as on a machine that has just booted
 PAUSE = 5
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C"}
+QUIET = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
 
 
 def missing(names: List[str], table: str) -> List[str]:
@@ -61,71 +65,85 @@ def are_old(lists: Path, seconds: int, now: float) -> bool:
     return not indices or now - lists.stat().st_mtime > seconds
 
 
-def main() -> None:
-    from ansible.module_utils.basic import AnsibleModule
-
-    module = AnsibleModule(
-        argument_spec={
-            "names": {"type": "list", "elements": "str", "required": True},
-            "recommends": {"type": "bool", "default": True},
-            "lists_seconds": {"type": "int", "default": 86_400},
-        },
-        supports_check_mode=True,
-    )
-    given = module.params
-    wanted = missing(given["names"], said_by([*QUERY, "--", *given["names"]]))
-    interrupted = said_by(["dpkg", "--audit"]) + "".join(file.name for file in JOURNAL.glob("[0-9]*"))
-    if not module.check_mode:
+def main(arguments: str = ARGUMENTS) -> None:
+    """Install what is missing, and tell."""
+    given = json.loads(arguments)
+    unknown = [name for name in given if name not in OPTIONS and not name.startswith("_ansible_")]
+    if unknown or not isinstance(given.get("names"), list):
+        fail(
+            f"The task is wrong: names must be a list{''.join(f', there is no {name}' for name in unknown)}."
+        )
+    wanted = missing(given["names"], run([*QUERY, "--", *given["names"]])[1])
+    interrupted = run(["dpkg", "--audit"])[1] + "".join(file.name for file in JOURNAL.glob("[0-9]*"))
+    if not given["_ansible_check_mode"]:
         if interrupted:
-            repair(module)
+            repair()
         if wanted:
-            install(module, wanted, recommends=given["recommends"], lists_seconds=given["lists_seconds"])
-    module.exit_json(
-        changed=bool(wanted or interrupted),
-        missing=wanted,
-        diff={"before": "", "after": "".join(f"{name}\n" for name in wanted)},
-    )
+            install(
+                wanted,
+                recommends=given.get("recommends", True),
+                lists_seconds=given.get("lists_seconds", 86_400),
+            )
+    diff = {"before": "", "after": "".join(f"{name}\n" for name in wanted)}
+    print(json.dumps({"changed": bool(wanted or interrupted), "missing": wanted, "diff": diff}))
 
 
-def said_by(command: List[str]) -> str:
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False
-    )
-    return done.stdout
+def fail(sentence: str) -> NoReturn:
+    """Tell why something could not be done."""
+    print(json.dumps({"failed": True, "msg": sentence}))
+    sys.exit(1)
 
 
-def repair(module: Any) -> None:
+def repair() -> None:
     """Finish what was interrupted."""
-    module.run_command(CONFIGURE, environ_update=QUIET)  # what is only half there dpkg alone cannot finish
-    tell(module, "An interrupted installation cannot be finished", [*APT, "--fix-broken", "install"])
+    run(CONFIGURE)  # what is only half there dpkg alone cannot finish
+    tell("An interrupted installation cannot be finished", [*APT, "--fix-broken", "install"])
 
 
-def install(module: Any, wanted: List[str], *, recommends: bool, lists_seconds: int) -> None:
+def install(wanted: List[str], *, recommends: bool, lists_seconds: int) -> None:
     """Install the packages. Where the lists name what the archive no longer has, they are fetched anew."""
     trouble = f"{', '.join(wanted)} cannot be installed"
     command = [*APT, *([] if recommends else ["--no-install-recommends"]), "install", "--", *wanted]
-    if not are_old(LISTS, lists_seconds, time.time()) and run(module, command)[0] == 0:
+    if not are_old(LISTS, lists_seconds, time.time()) and when_free(command)[0] == 0:
         return
-    tell(module, trouble, [*APT, "update"])
+    tell(trouble, [*APT, "update"])
     os.utime(LISTS)
-    tell(module, trouble, command)
+    tell(trouble, command)
 
 
-def tell(module: Any, trouble: str, command: List[str]) -> None:
+def tell(trouble: str, command: List[str]) -> None:
     """Run apt; fail with what it says."""
-    code, said = run(module, command)
+    code, out, said = when_free(command)
     if code:
-        module.fail_json(msg=f"{trouble}: {said}")
+        fail(f"{trouble}: {(said or out).strip()}")
 
 
-def run(module: Any, command: List[str], sleep: Callable[[float], None] = time.sleep) -> Tuple[int, str]:
-    """Run apt once no other one is at work; return its exit status and what it says."""
+def run(command: List[str]) -> Tuple[int, str, str]:
+    """Run it; return its exit status, its output and what it complains of."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, **QUIET},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def when_free(
+    command: List[str],
+    run: Callable[[List[str]], Tuple[int, str, str]] = run,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Tuple[int, str, str]:
+    """Run apt once no other one is at work; return what `run` does."""
     for pause in [PAUSE] * (PATIENCE // PAUSE) + [0]:
-        code, out, said = module.run_command(command, environ_update=QUIET)
+        code, out, said = run(command)
         if LOCKED not in said:
             break
         sleep(pause)
-    return code, (said or out).strip()
+    return code, out, said
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 """Units of systemd that are enabled and run with what is written now: whatever became of the run that has written it.
 
-Standard library only, Python 3.8 or newer: it runs on the host.
+Standard library only, Python 3.8 or newer: it runs on the host, without Ansible's library (docs/adr/0010).
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from datetime import datetime
 from glob import glob
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, NoReturn, Tuple
 
 DOCUMENTATION = r"""
 module: systemd_units
@@ -65,6 +68,8 @@ stale:
   returned: always
 """
 
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
+USUAL = {"reads": [], "reads_on_reload": [], "check": [], "started": True, "wait": True, "restart": "now"}
 RUNNING = ("active", "activating", "reloading")
 BEGAN = "InactiveExitTimestamp"
 TOLD = "StateChangeTimestamp"
@@ -97,9 +102,9 @@ def verbs(show: str, unit: Unit, written: Dict[str, float]) -> List[str]:
     def older(event: str, paths: List[str]) -> bool:
         return any(written.get(path, 0) > seconds(shown[event]) for path in paths)
 
-    if unit["restart"] != "never" and older(BEGAN, own_files(shown) + (unit["reads"] or [])):
+    if unit["restart"] != "never" and older(BEGAN, own_files(shown) + unit["reads"]):
         return [*told, "restart"]
-    return told + ["reload"] * older(TOLD, unit["reads_on_reload"] or [])
+    return told + ["reload"] * older(TOLD, unit["reads_on_reload"])
 
 
 def properties(show: str) -> Dict[str, str]:
@@ -131,72 +136,76 @@ def change_times(pattern: str) -> Iterator[float]:
             yield path.stat().st_ctime
 
 
-def main() -> None:
-    from ansible.module_utils.basic import AnsibleModule
-
-    paths = {"type": "list", "elements": "path"}
-    options = {
-        "name": {"type": "str", "required": True},
-        "reads": paths,
-        "reads_on_reload": paths,
-        "check": {"type": "list", "elements": "str"},
-        "started": {"type": "bool", "default": True},
-        "wait": {"type": "bool", "default": True},
-        "restart": {"type": "str", "choices": ["now", "report", "never"], "default": "now"},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            "units": {"type": "list", "elements": "dict", "required": True, "options": options},
-            "written": paths,
-        },
-        supports_check_mode=True,
-    )
-    given = module.params
-    ahead = dict.fromkeys(given["written"] or [], float("inf")) if module.check_mode else {}
+def main(arguments: str = ARGUMENTS) -> None:
+    """See to every unit, and tell."""
+    given = json.loads(arguments)
+    check, written = given["_ansible_check_mode"], given.get("written") or []
+    units = [{**USUAL, **unit} for unit in given.get("units") or []]
+    if wrong := list(what_is_wrong(given, units)):
+        fail(f"The task is wrong: {', '.join(wrong)}.")
+    ahead = dict.fromkeys(written, float("inf")) if check else {}
     done: List[str] = []
     stale: List[str] = []
 
     def do(verb: str, unit: Unit) -> None:
-        if not module.check_mode:
-            tell(module, verb, unit)
+        if not check:
+            tell(verb, unit)
         done.append(verb if verb == "daemon-reload" else f"{verb} {unit['name']}")
 
     # systemd may not have noticed yet.
-    if any(path.startswith(OWN) for path in given["written"] or []):
-        do("daemon-reload", given["units"][0])
-    for unit in given["units"]:
-        code, show, said = module.run_command([*SHOW, "--", unit["name"]])
+    if any(path.startswith(OWN) for path in written):
+        do("daemon-reload", units[0])
+    for unit in units:
+        code, show, said = run([*SHOW, "--", unit["name"]])
         if code:
-            module.fail_json(msg=f"systemd does not tell of {unit['name']}: {said.strip()}")
-        read = own_files(properties(show)) + (unit["reads"] or []) + (unit["reads_on_reload"] or [])
+            fail(f"systemd does not tell of {unit['name']}: {said.strip()}")
+        read = own_files(properties(show)) + unit["reads"] + unit["reads_on_reload"]
         for verb in verbs(show, unit, {**when_written(read), **ahead}):
             if verb == "restart" and unit["restart"] == "report":
                 stale.append(unit["name"])
             else:
                 do(verb, unit)
-    module.exit_json(changed=bool(done or stale), done=done, stale=stale)
+    print(json.dumps({"changed": bool(done or stale), "done": done, "stale": stale}))
 
 
-def tell(module: Any, verb: str, unit: Unit) -> None:
+def what_is_wrong(given: Unit, units: List[Unit]) -> Iterator[str]:
+    """Yield what a task may not say."""
+    own = (name for name in given if not name.startswith("_ansible_"))
+    yield from (f"there is no {name}" for name in own if name not in ("units", "written"))
+    for unit in units:
+        yield from (f"a unit has no {name}" for name in unit if name not in ("name", *USUAL))
+        if "name" not in unit:
+            yield "a unit has no name"
+
+
+def fail(sentence: str) -> NoReturn:
+    """Tell why something could not be done."""
+    print(json.dumps({"failed": True, "msg": sentence}))
+    sys.exit(1)
+
+
+def run(command: List[str]) -> Tuple[int, str, str]:
+    """Run it; return its exit status, its output and what it complains of."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def tell(verb: str, unit: Unit) -> None:
     """Give systemctl the verb; fail with one sentence."""
     name = unit["name"]
     if unit["check"] and verb in ("restart", "reload"):
-        code, _, said = module.run_command(unit["check"])
+        code, _, said = run(unit["check"])
         if code:
-            module.fail_json(
-                msg=f"{name} was not told to {verb}, because of its configuration: {said.strip()}"
-            )
+            fail(f"{name} was not told to {verb}, because of its configuration: {said.strip()}")
     command = ["systemctl", verb] + ([] if verb == "daemon-reload" else ["--", name])
     if not unit["wait"] and verb in ("start", "restart"):
         command.insert(2, "--no-block")
-    code, _, said = module.run_command(command)
+    code, _, said = run(command)
     if code:
-        _, last, _ = module.run_command(
-            ["journalctl", "--unit", name, "--lines=5", "--output=cat", "--no-pager", "--quiet"]
-        )
-        module.fail_json(
-            msg=f"systemctl {verb} {name}: {said.strip()} It said last: {last.strip() or 'nothing'}"
-        )
+        _, last, _ = run(["journalctl", "--unit", name, "--lines=5", "--output=cat", "--no-pager", "--quiet"])
+        fail(f"systemctl {verb} {name}: {said.strip()} It said last: {last.strip() or 'nothing'}")
 
 
 if __name__ == "__main__":

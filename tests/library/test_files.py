@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from library import files
 
@@ -24,8 +23,8 @@ class Place:
         self._capsys = capsys
 
     def __call__(self, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
-        with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
-            files.main()
+        with pytest.raises(SystemExit):
+            files.main(json.dumps({**arguments, "_ansible_check_mode": check, "_ansible_version": "2"}))
         return dict(json.loads(self._capsys.readouterr().out))
 
 
@@ -208,5 +207,28 @@ def test_an_empty_secret_is_none(place: Place, tmp_path: Path) -> None:
     assert len(path.read_text()) == 43
 
 
-def test_a_file_needs_content(place: Place, tmp_path: Path) -> None:
-    assert "content" in place(files=[{"path": str(tmp_path / "a")}])["msg"]
+def test_an_owner_that_check_mode_would_have_made_is_a_change(place: Place, tmp_path: Path) -> None:
+    place(files=[file(path := tmp_path / "a")])
+    assert place(check=True, files=[file(path, owner="nobody-yet")])["written"] == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "wrong"),
+    [
+        ({"files": [{"path": "/a"}]}, "/a needs one of content, secret, random"),
+        ({"files": [{"path": "/a", "content": "", "secret": ""}]}, "/a needs one of content, secret, random"),
+        ({"files": [{"content": ""}]}, "path is missing"),
+        ({"files": [{"path": "/a", "content": 1, "of": ""}]}, "there is no of, content must be a str"),
+        ({"file": []}, "there is no file"),
+        ({"links": []}, "links must be a dict"),
+    ],
+)
+def test_a_task_that_is_wrong_is_told_how(place: Place, wanted: dict[str, Any], wrong: str) -> None:
+    told = place(**wanted)
+    assert told == {**told, "failed": True, "changed": False, "msg": f"The task is wrong: {wrong}."}
+
+
+def test_an_owner_who_is_not_there_is_named(place: Place, tmp_path: Path) -> None:
+    told = place(files=[file(path := tmp_path / "a", owner="nobody-yet")])
+    assert told["msg"] == f"{path}: there is no user or group 'nobody-yet'."
+    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from library.packages import PATIENCE, PAUSE, are_old, missing, run
+from library.packages import PATIENCE, PAUSE, are_old, main, missing, when_free
 
 TABLE = "nginx installed\npostgresql config-files\nredis-server half-configured\ncurl installed\n"
 
@@ -34,8 +35,7 @@ class Apt:
     def __init__(self, *answers: tuple[int, str, str]) -> None:
         self._answers = list(answers)
 
-    def run_command(self, _command: list[str], environ_update: dict[str, str]) -> tuple[int, str, str]:
-        assert environ_update["LC_ALL"] == "C"
+    def __call__(self, _command: list[str]) -> tuple[int, str, str]:
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
@@ -44,11 +44,18 @@ BUSY = (100, "", "E: Could not get lock /var/lib/apt/lists/lock. It is held by p
 
 def test_another_apt_is_waited_for() -> None:
     pauses: list[float] = []
-    assert run(Apt(BUSY, BUSY, (0, "", "")), ["apt-get"], sleep=pauses.append) == (0, "")
+    assert when_free(["apt-get"], Apt(BUSY, BUSY, (0, "", "")), pauses.append) == (0, "", "")
     assert pauses == [PAUSE, PAUSE]
 
 
 def test_another_apt_that_does_not_end_is_named() -> None:
     pauses: list[float] = []
-    assert run(Apt(BUSY), ["apt-get"], sleep=pauses.append) == (100, BUSY[2].strip())
+    assert when_free(["apt-get"], Apt(BUSY), pauses.append) == BUSY
     assert sum(pauses) == PATIENCE
+
+
+def test_a_task_that_is_wrong_is_told_how(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(json.dumps({"name": "nginx", "_ansible_check_mode": True}))
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"failed": True, "msg": "The task is wrong: names must be a list, there is no name."}

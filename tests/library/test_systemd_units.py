@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from library.systemd_units import Unit, seconds, verbs, when_written
+from library.systemd_units import Unit, main, seconds, verbs, when_written
 
 SHOW = """\
 LoadState={load}
@@ -35,7 +36,7 @@ def show(**other: str) -> str:
 def unit(*, reads: str = "", on_reload: str = "", started: bool = True, restart: str = "now") -> Unit:
     return {
         "reads": reads.split(),
-        "reads_on_reload": on_reload.split() or None,
+        "reads_on_reload": on_reload.split(),
         "started": started,
         "restart": restart,
     }
@@ -137,3 +138,11 @@ def test_of_a_pattern_the_latest_that_matches_counts(tmp_path: Path) -> None:
 
 def test_files_that_are_not_there_are_passed_over(tmp_path: Path) -> None:
     assert when_written([str(tmp_path / "none")]) == {}
+
+
+def test_a_task_that_is_wrong_is_told_how(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(json.dumps({"units": [{"read": []}], "write": [], "_ansible_check_mode": True}))
+    told = json.loads(capsys.readouterr().out)
+    wrong = "there is no write, a unit has no read, a unit has no name"
+    assert told == {"failed": True, "msg": f"The task is wrong: {wrong}."}

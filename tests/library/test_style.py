@@ -1,0 +1,41 @@
+"""The modules of every role start fast: Ansible's own library takes longer to load than they take."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pythons import pythons
+
+PLACE = "<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"
+MODULES = sorted(Path(__file__).parents[2].glob("library/*.py"))
+
+
+@pytest.fixture(params=MODULES, ids=lambda path: path.stem)
+def module(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_a_module_imports_nothing_but_the_standard_library(module: Path) -> None:
+    tree = ast.parse(module.read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
+
+
+def test_a_module_has_one_place_for_its_arguments(module: Path) -> None:
+    assert module.read_text().count(PLACE) == 1
+
+
+@pytest.mark.parametrize("version", pythons())
+def test_a_module_runs_on_every_python_and_says_what_is_wrong(module: Path, version: str) -> None:
+    source = module.read_text().replace(PLACE, '{"unheard_of": "\\"\\"\\"\\\\", "_ansible_check_mode": true}')
+    done = subprocess.run(
+        [pythons()[version], "-"], input=source, capture_output=True, text=True, check=False
+    )
+    assert "there is no unheard_of" in done.stdout, done.stderr
+    assert done.returncode == 1
