@@ -109,6 +109,18 @@ def _obstacle_of(name: str, file: str, sha256: str) -> str:
     return ""
 
 
+def is_file(seen: Mapping[str, str], given: Mapping[str, str], mode: str) -> bool:
+    """Whether a host has the file that is given, as root's and with this mode.
+
+    In: what the module `look` shows of it, {} for nothing, and what `file_obstacles` takes: without `file` and
+    `sha256`, any content will do. A copy that was killed may have the content only.
+    """
+    if not seen or (seen["kind"], seen["owner"], seen["mode"]) != ("file", "root", mode):
+        return False
+    wanted = given["sha256"] or (checksum_of(given["file"]) if given["file"] else "")
+    return not wanted or seen["sha256"] == wanted
+
+
 def name_obstacle(nodes: str, name: str, address: str) -> str:
     """Why a machine at this address may not be the node of this name, '' when it may.
 
@@ -213,6 +225,7 @@ class FilterModule:
         return {
             "k3s_datastore_obstacle": datastore_obstacle,
             "k3s_file_obstacles": file_obstacles,
+            "k3s_is_file": is_file,
             "k3s_last_words": last_words,
             "k3s_name_obstacle": name_obstacle,
             "k3s_restart_obstacle": restart_obstacle,

@@ -13,6 +13,7 @@ from filter_plugins.k3s import (
     checksum_of,
     datastore_obstacle,
     file_obstacles,
+    is_file,
     last_words,
     name_obstacle,
     outdated,
@@ -296,10 +297,30 @@ def test_a_file_of_the_controller_is_there_and_the_one_that_was_meant(tmp_path: 
     ]
 
 
+def test_a_host_has_the_file_only_with_its_content_owner_and_mode(tmp_path: Path) -> None:
+    (file := tmp_path / "k3s").write_bytes(b"abc")
+    abc, other = checksum_of(str(file)), "0" * 64
+    seen = {"kind": "file", "owner": "root", "mode": "0755", "sha256": abc}
+    given = {"name": "k3s_binary", "file": str(file), "sha256": ""}
+    assert is_file(seen, given, "0755")
+    assert is_file(seen, given | {"sha256": abc}, "0755")
+    assert is_file(seen, given | {"file": "", "sha256": abc}, "0755")
+    changes = ({"sha256": other}, {"mode": "0644"}, {"owner": "deploy"}, {"kind": "link"})
+    assert not any(is_file(seen | change, given, "0755") for change in changes)
+    assert not is_file(seen, given | {"file": "", "sha256": other}, "0755")
+    assert not is_file({}, given, "0755")
+
+
+def test_where_nothing_is_asked_of_a_file_any_content_will_do() -> None:
+    given = {"name": "k3s_binary", "file": "", "sha256": ""}
+    assert is_file({"kind": "file", "owner": "root", "mode": "0755"}, given, "0755")
+
+
 def test_every_filter_is_offered_to_ansible() -> None:
     assert set(FilterModule().filters()) == {
         "k3s_file_obstacles",
         "k3s_datastore_obstacle",
+        "k3s_is_file",
         "k3s_last_words",
         "k3s_name_obstacle",
         "k3s_outdated",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -39,7 +38,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "k3s_binary_registries": {"configs": {"registry.example.org": {"auth": {"password": NASTY}}}},
         "k3s_server_datastore_user": "k3s",
         "k3s_server_datastore_name": "k3s",
-        "__k3s_server_datastore_password": {"content": base64.b64encode(f"{NASTY}\n".encode()).decode()},
+        "k3s_server_datastore_password_file": "/etc/password",
+        "__k3s_server_secrets": {"texts": {"/etc/password": f"{NASTY}\n"}},
         "k3s_server_node_name": "master1",
         "k3s_server_node_address": "192.0.2.10",
         "k3s_server_tls_names": ["192.0.2.10", "paas.example.org", "192.0.2.10"],
