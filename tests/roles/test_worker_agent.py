@@ -69,9 +69,15 @@ class Machine:
             "worker_agent_join_token_file": "/etc/muster-agent/join-token",
             "worker_agent_joined_file": "/var/lib/joined",
         }
-        role = {"name": "worker_agent", "tasks_from": "register"}
-        task = {"name": "Register", "ansible.builtin.include_role": role, "vars": variables}
-        play = {"name": "Test", "hosts": "localhost", "gather_facts": False, "tasks": [task]}
+        tasks = [
+            {
+                "name": part,
+                "ansible.builtin.include_role": {"name": "worker_agent", "tasks_from": part},
+                "vars": variables,
+            }
+            for part in ("look", "register")
+        ]
+        play = {"name": "Test", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
         (self.disk / "play.json").write_text(json.dumps([play]))
         command = [Path(sys.executable).parent / "ansible-playbook", "-c", "local", self.disk / "play.json"]
         done = subprocess.run(
