@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from tests.k3s_stand_in.conftest import binary, own_server
 from tests.k3s_stand_in.machines import Server
@@ -116,8 +115,8 @@ def run(
 
     def act(nodes: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
         given = {"nodes": nodes, "_ansible_check_mode": check, "_ansible_diff": True}
-        with patch_module_args(given), pytest.raises(SystemExit):
-            k3s_nodes.main()
+        with pytest.raises(SystemExit):
+            k3s_nodes.main(json.dumps(given))
         return dict(json.loads(capsys.readouterr().out))
 
     return act

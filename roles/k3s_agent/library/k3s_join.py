@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """The join of a K3s agent: whether it can work, whether it has worked, and if not, why, in one sentence.
 
-Standard library only, Python 3.8 or newer: it runs on the worker. The tests have the lines of real agents.
+Standard library only, Python 3.8 or newer: it runs on the worker, without Ansible's library (docs/adr/0010). The tests
+have the lines of real agents.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 DOCUMENTATION = r"""
@@ -66,6 +68,8 @@ joined:
   returned: success
 """
 
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
+REQUIRED, SECONDS = ("state", "server", "token_file", "node_name"), 180
 MOST_SKEW_SECONDS = 60
 CONNECT_SECONDS = 5
 POLL_SECONDS = 2
@@ -354,32 +358,33 @@ def journal_since(start: float) -> List[str]:
     )[0].splitlines()
 
 
-def main() -> None:
-    from ansible.module_utils.basic import AnsibleModule
+def main(arguments: str = ARGUMENTS) -> None:
+    """Check or wait, and tell."""
+    given = json.loads(arguments)
+    why = what_is_wrong(given) or what_fails(given)
+    joined = {"changed": False, "joined": given.get("state") == "joined"}
+    print(json.dumps({"failed": True, "msg": as_sentence(why)} if why else joined))
+    sys.exit(bool(why))
 
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["possible", "joined"], "required": True},
-            "server": {"type": "str", "required": True},
-            "token_file": {"type": "path", "required": True, "no_log": False},
-            "node_name": {"type": "str", "required": True},
-            "seconds": {"type": "int", "default": 180},
-        },
-        supports_check_mode=True,
-    )
-    given = module.params
+
+def what_is_wrong(given: Dict[str, Any]) -> str:
+    """What a task may not say; '' when it is right."""
+    own = [name for name in given if not name.startswith("_ansible_")]
+    wrong = [f"there is no {name}" for name in own if name not in (*REQUIRED, "seconds")]
+    wrong += [f"{name} is missing" for name in REQUIRED if name not in given]
+    if given.get("state", "joined") not in ("possible", "joined"):
+        wrong.append("state is possible or joined")
+    return f"The task is wrong: {', '.join(wrong)}" if wrong else ""
+
+
+def what_fails(given: Dict[str, Any]) -> Optional[str]:
+    """Why the join cannot work, or has not."""
     server, node = given["server"], given["node_name"]
     if given["state"] == "possible":
         token = read(given["token_file"]) or ""
-        why = obstacle(server, token, read("/sys/fs/cgroup/cgroup.controllers"), read("/proc/cgroups") or "")
-    else:
-        start = time.time() - 5
-        why = wait(
-            lambda: not_joined(node), lambda: journal_since(start), server, node, seconds=given["seconds"]
-        )
-    if why:
-        module.fail_json(msg=as_sentence(why))
-    module.exit_json(changed=False, joined=given["state"] == "joined")
+        return obstacle(server, token, read("/sys/fs/cgroup/cgroup.controllers"), read("/proc/cgroups") or "")
+    start, seconds = time.time() - 5, given.get("seconds", SECONDS)
+    return wait(lambda: not_joined(node), lambda: journal_since(start), server, node, seconds=seconds)
 
 
 if __name__ == "__main__":

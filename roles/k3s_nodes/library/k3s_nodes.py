@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """Labels and taints of Kubernetes' nodes: sets the declared ones, removes those that were declared before.
 
-Standard library only, Python 3.8 or newer: it runs on a K3s server.
+Standard library only, Python 3.8 or newer: it runs on a K3s server, without Ansible's library (docs/adr/0010).
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Set
 
@@ -39,7 +40,9 @@ nodes:
   returned: always
 """
 
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
 K3S = "/usr/local/bin/k3s"
+REFUSED = "K3s did not do what was asked of its nodes"
 ANNOTATION = "muster-paas/declared"
 TRIES = 5  # K3s writes to its nodes too, so now and then somebody else is faster
 Object = Dict[str, Any]
@@ -165,9 +168,9 @@ def kubectl(*arguments: str) -> Object:
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False
         )
     except (OSError, subprocess.SubprocessError) as exc:
-        raise Failed(str(exc)) from exc
+        raise Failed(f"{REFUSED}: {exc}") from exc
     if done.returncode != 0:
-        raise Failed(done.stderr.decode("utf-8", "replace").strip()[-500:])
+        raise Failed(f"{REFUSED}: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
     found: Object = json.loads(done.stdout.decode("utf-8"))
     return found
 
@@ -199,27 +202,41 @@ def patch(name: str, needed: Change) -> None:
     kubectl("patch", "node", name, "--type", "merge", "--patch", json.dumps(needed.patch))
 
 
-def main() -> None:
-    from ansible.module_utils.basic import AnsibleModule
-
-    module = AnsibleModule(
-        argument_spec={"nodes": {"type": "dict", "required": True}}, supports_check_mode=True
-    )
-    declared = module.params["nodes"]
-    bare = module.check_mode and not Path(K3S).exists()
+def main(arguments: str = ARGUMENTS) -> None:
+    """Set what is declared, and tell."""
+    given = json.loads(arguments)
     try:
-        nodes = {} if bare else read_nodes()
-        found = {name: nodes.get(name, {}) for name in declared if name in nodes or module.check_mode}
-        changes = {name: needed for name in found if (needed := change(found[name], declared[name]))}
-        if not module.check_mode:
-            for name in changes:
-                settle(name, found[name], declared[name])
+        told = set_declared(declared_in(given), check=given["_ansible_check_mode"])
     except Failed as exc:
-        module.fail_json(msg=f"K3s did not do what was asked of its nodes: {exc}")
+        told = {"failed": True, "msg": str(exc)}
+    print(json.dumps(told))
+    sys.exit("failed" in told)
+
+
+def declared_in(given: Object) -> Object:
+    """The nodes that the task names."""
+    unknown = [name for name in given if name != "nodes" and not name.startswith("_ansible_")]
+    if unknown or not isinstance(given.get("nodes"), dict):
+        wrong = "nodes must be a dict" + "".join(f", there is no {name}" for name in unknown)
+        raise Failed(f"The task is wrong: {wrong}.")
+    nodes: Object = given["nodes"]
+    return nodes
+
+
+def set_declared(declared: Object, *, check: bool) -> Object:
+    """Change the nodes that differ; what the module answers."""
+    bare = check and not Path(K3S).exists()
+    nodes = {} if bare else read_nodes()
+    found = {name: nodes.get(name, {}) for name in declared if name in nodes or check}
+    changes = {name: needed for name in found if (needed := change(found[name], declared[name]))}
+    if not check:
+        for name in changes:
+            settle(name, found[name], declared[name])
+    told: Object = {"changed": bool(changes), "nodes": sorted(changes)}
     why = missing(nodes, declared)
-    if why and not module.check_mode:
-        module.fail_json(msg=why, changed=bool(changes), nodes=sorted(changes))
-    module.exit_json(changed=bool(changes), nodes=sorted(changes), diff=differences(changes))
+    if why and not check:
+        return {**told, "failed": True, "msg": why}
+    return {**told, "diff": differences(changes)}
 
 
 def differences(changes: Dict[str, Change]) -> List[Object]:

@@ -1,16 +1,18 @@
-#!/usr/bin/python
+#!/usr/bin/python3
 """What a host looks like from inside, for the checks before a run: it only looks.
 
-Standard library only, Python 3.8 or newer: it runs on the host, as root.
+Standard library only, Python 3.8 or newer: it runs on the host, as root, without Ansible's library (docs/adr/0010).
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import re
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Set, Tuple
@@ -64,6 +66,8 @@ silent:
   returned: success
 """
 
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
+OPTIONS = ("disk", "ports", "doors")
 LISTEN = "0A"  # of a TCP socket (include/net/tcp_states.h)
 UNCONNECTED = "07"  # of a UDP socket that is bound
 KERNEL = "0"  # a socket of the kernel itself, such as flannel's VXLAN, has no inode
@@ -180,24 +184,23 @@ def refusal(name: str, port: int) -> str:
     return ""
 
 
-def main() -> None:
-    from ansible.module_utils.basic import AnsibleModule
-
-    module = AnsibleModule(
-        argument_spec={
-            "disk": {"type": "path", "required": True},
-            "ports": {"type": "list", "elements": "int", "required": True},
-            "doors": {"type": "list", "elements": "dict", "default": []},
-        },
-        supports_check_mode=True,
-    )
+def main(arguments: str = ARGUMENTS) -> None:
+    """Look, and tell."""
+    given = json.loads(arguments)
+    wrong = [
+        f"there is no {name}" for name in given if name not in OPTIONS and not name.startswith("_ansible_")
+    ]
+    wrong += [f"{name} is missing" for name in ("disk", "ports") if name not in given]
+    if wrong:
+        print(json.dumps({"failed": True, "msg": f"The task is wrong: {', '.join(wrong)}."}))
+        sys.exit(1)
     seen = {
         "clock": time.time(),
-        "free_mb": free_mb(Path(module.params["disk"])),
-        "listeners": listeners(Path("/proc"), module.params["ports"]),
-        "silent": silent(module.params["doors"]),
+        "free_mb": free_mb(Path(given["disk"])),
+        "listeners": listeners(Path("/proc"), map(int, given["ports"])),
+        "silent": silent(given.get("doors", [])),
     }
-    module.exit_json(changed=False, **seen)
+    print(json.dumps({"changed": False, **seen}))
 
 
 if __name__ == "__main__":
