@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Directories, files and links as they are to be, all of a role at once.
 
 Standard library only, Python 3.8 or newer: it runs on the host, without Ansible's library (docs/adr/0010).

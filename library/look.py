@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """What is at some paths, what some files say, and which users there are, in one call.
 
 Standard library only, Python 3.8 or newer: it runs on the host, without Ansible's library (docs/adr/0010).

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Packages of Debian that are installed; apt is asked only when one of them is missing.
 
 Standard library only, Python 3.8 or newer: it runs on the host, without Ansible's library (docs/adr/0010).

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Units of systemd that are enabled and run with what is written now: whatever became of the run that has written it.
 
 Standard library only, Python 3.8 or newer: it runs on the host, without Ansible's library (docs/adr/0010).

@@ -37,6 +37,11 @@ def test_a_module_has_one_place_for_its_arguments(module: Path) -> None:
     assert module.read_text().count(PLACE) == 1
 
 
+def test_a_module_runs_with_the_interpreter_that_is_set_for_the_host(module: Path) -> None:
+    """Ansible puts `ansible_python_interpreter` into this line, and not into one of python3."""
+    assert module.read_text().startswith("#!/usr/bin/python\n")
+
+
 @pytest.mark.parametrize("version", pythons())
 def test_a_module_runs_on_every_python_and_says_what_is_wrong(module: Path, version: str) -> None:
     source = module.read_text().replace(PLACE, '{"unheard_of": "\\"\\"\\"\\\\", "_ansible_check_mode": true}')

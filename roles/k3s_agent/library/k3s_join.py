@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """The join of a K3s agent: whether it can work, whether it has worked, and if not, why, in one sentence.
 
 Standard library only, Python 3.8 or newer: it runs on the worker, without Ansible's library (docs/adr/0010). The tests

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Labels and taints of Kubernetes' nodes: sets the declared ones, removes those that were declared before.
 
 Standard library only, Python 3.8 or newer: it runs on a K3s server, without Ansible's library (docs/adr/0010).

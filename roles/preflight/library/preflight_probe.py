@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """What a host looks like from inside, for the checks before a run: it only looks.
 
 Standard library only, Python 3.8 or newer: it runs on the host, as root, without Ansible's library (docs/adr/0010).
