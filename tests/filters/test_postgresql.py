@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from filter_plugins.postgresql import FilterModule, memory_settings, scram_verifier
-
-SALT = bytes.fromhex("5b6d99689d12358ec5a04b1422b0d98f")
+from filter_plugins.postgresql import FilterModule, memory_settings
 
 
 @pytest.mark.parametrize(
@@ -31,27 +29,5 @@ def test_a_few_megabytes_more_or_less_change_nothing() -> None:
     assert memory_settings(7955, 100) == memory_settings(7936, 100)
 
 
-def test_a_stored_verifier_of_the_password_stays() -> None:
-    stored = scram_verifier("s3cret", salt=SALT)
-    assert scram_verifier("s3cret", stored) == stored
-
-
-@pytest.mark.parametrize("stored", ["", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$4096:YQ==$"])
-def test_what_is_no_verifier_of_the_password_is_replaced(stored: str) -> None:
-    assert scram_verifier("s3cret", stored, SALT) == scram_verifier("s3cret", salt=SALT)
-
-
-def test_another_password_gets_another_verifier_with_a_salt_of_its_own() -> None:
-    stored = scram_verifier("s3cret")
-    assert scram_verifier("other", stored) != stored
-    assert scram_verifier("s3cret") != stored
-
-
-@pytest.mark.parametrize("password", ["pässword", "tab\there", "nul\0"])
-def test_a_password_that_postgresql_would_normalise_is_refused(password: str) -> None:
-    with pytest.raises(ValueError, match="printable ASCII"):
-        scram_verifier(password)
-
-
 def test_ansible_finds_the_filters() -> None:
-    assert set(FilterModule().filters()) == {"postgresql_memory_settings", "scram_verifier"}
+    assert set(FilterModule().filters()) == {"postgresql_memory_settings"}

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import subprocess
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import psycopg
 import pytest
 
-from filter_plugins.postgresql import memory_settings, scram_verifier
+from filter_plugins.postgresql import memory_settings
 from tests.control_api.servers import PostgreSQL, start_postgresql
 
-TEMPLATES = Path(__file__).parents[2] / "roles/postgresql/templates"
+ROLE = Path(__file__).parents[2] / "roles/postgresql"
+SALT = bytes.fromhex("5b6d99689d12358ec5a04b1422b0d98f")
 PASSWORD = "s3cret-'\"$pass"
+
+
+def load() -> Any:
+    file = ROLE / "library/postgresql_databases.py"
+    specification = importlib.util.spec_from_file_location(file.stem, file)
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[file.stem] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+databases = load()
+scram_verifier, Refused = databases.scram_verifier, databases.Refused
 
 
 @pytest.fixture(scope="module")
@@ -32,23 +50,18 @@ def fresh(server: PostgreSQL) -> Iterator[PostgreSQL]:
     server.admin("DROP ROLE IF EXISTS {}", "stranger")
 
 
-def provide(server: PostgreSQL, password: str = PASSWORD) -> list[str]:
-    """Do what tasks/database.yml does; return the command tags of what was changed."""
-    stored = query(server, "SELECT rolpassword FROM pg_authid WHERE rolname = 'the-owner'")
-    verifier = scram_verifier(password, stored[0] or "" if stored else "")
-    script = jinja2.Template((TEMPLATES / "database.sql.j2").read_text()).render(
-        __postgresql_verifier=verifier
+def provide(
+    server: PostgreSQL, password: str = PASSWORD, *, check: bool = False, script: str = ""
+) -> list[str]:
+    """Do what the module does; return what was changed."""
+    file = server.directory / "password"
+    file.write_text(password)
+    database = {"name": "the-app", "owner": "the-owner", "password_file": str(file)}
+    script = script or (ROLE / "files/database.sql").read_text()
+    changed: list[str] = databases.provide(
+        ["psql", f"--dbname={server.url('postgres')}"], database, script, check
     )
-    options = ["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
-    names = ["--set=owner=the-owner", "--set=database=the-app"]
-    done = subprocess.run(
-        ["psql", *options, *names, server.url("postgres")],
-        input=script,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
+    return changed
 
 
 def query(server: PostgreSQL, statement: str, database: str = "postgres") -> list[str]:
@@ -77,6 +90,21 @@ def before_15(server: PostgreSQL) -> list[str]:
 def test_a_second_run_changes_nothing(fresh: PostgreSQL) -> None:
     provide(fresh)
     assert provide(fresh) == []
+
+
+def test_check_mode_says_what_would_be_done_and_does_nothing(fresh: PostgreSQL) -> None:
+    assert provide(fresh, check=True) == ["CREATE ROLE", "CREATE DATABASE"]
+    assert query(fresh, "SELECT rolname FROM pg_roles WHERE rolname = 'the-owner'") == []
+    provide(fresh)
+    assert provide(fresh, check=True) == []
+    assert provide(fresh, "another", check=True) == ["ALTER ROLE"]
+    assert provide(fresh) == []
+
+
+def test_a_new_password_is_the_roles_after_one_run(fresh: PostgreSQL) -> None:
+    provide(fresh)
+    assert provide(fresh, "another") == ["ALTER ROLE"]
+    assert provide(fresh, "another") == []
 
 
 def test_nobody_else_gets_into_the_database(fresh: PostgreSQL) -> None:
@@ -142,6 +170,43 @@ def test_the_server_knows_the_verifier_as_its_own(fresh: PostgreSQL) -> None:
     assert scram_verifier(PASSWORD, stored) == stored
 
 
+def test_a_failure_is_one_sentence_with_what_the_server_says_and_no_secret(fresh: PostgreSQL) -> None:
+    with pytest.raises(Refused) as refused:
+        provide(fresh, script="\\set VERBOSITY terse\nSELECT :'verifier' FROM nowhere;\n")
+    assert str(refused.value).startswith("The database the-app cannot be provided: ERROR: relation")
+    assert "SCRAM" not in str(refused.value)
+
+
+def test_a_stored_verifier_of_the_password_stays() -> None:
+    stored = scram_verifier("s3cret", salt=SALT)
+    assert scram_verifier("s3cret", stored) == stored
+
+
+@pytest.mark.parametrize("stored", ["", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$4096:YQ==$"])
+def test_what_is_no_verifier_of_the_password_is_replaced(stored: str) -> None:
+    assert scram_verifier("s3cret", stored, SALT) == scram_verifier("s3cret", salt=SALT)
+
+
+def test_another_password_gets_another_verifier_with_a_salt_of_its_own() -> None:
+    stored = scram_verifier("s3cret")
+    assert scram_verifier("other", stored) != stored
+    assert scram_verifier("s3cret") != stored
+
+
+@pytest.mark.parametrize("password", ["pässword", "tab\there", "nul\0", "line\n", ""])
+def test_a_password_that_postgresql_would_normalise_is_refused(tmp_path: Path, password: str) -> None:
+    file = tmp_path / "password"
+    file.write_text(password)
+    with pytest.raises(Refused, match=f"{file} must hold a password of printable ASCII") as refused:
+        databases.password_in(str(file))
+    assert not password or password not in str(refused.value)
+
+
+def test_a_password_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="password, cannot be read: No such file or directory"):
+        databases.password_in(str(tmp_path / "password"))
+
+
 def test_the_server_accepts_every_setting(server: PostgreSQL) -> None:
     text = jinja2_settings(memory_mb=8000)
     for line in text.splitlines():
@@ -154,6 +219,6 @@ def test_the_server_accepts_every_setting(server: PostgreSQL) -> None:
 def jinja2_settings(memory_mb: int) -> str:
     environment = jinja2.Environment(autoescape=False)
     environment.filters |= {"comment": str, "postgresql_memory_settings": memory_settings}
-    template = environment.from_string((TEMPLATES / "muster.conf.j2").read_text())
+    template = environment.from_string((ROLE / "templates/muster.conf.j2").read_text())
     facts = {"memtotal_mb": memory_mb}
     return template.render(ansible_managed="", ansible_facts=facts, postgresql_max_connections=100)

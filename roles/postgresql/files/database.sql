@@ -1,7 +1,8 @@
--- psql prints the command tag of every statement that changes something, and nothing else.
+-- Run by library/postgresql_databases.py, which sets :owner, :database and :verifier.
+-- psql prints the command tag of every statement that changes something, and nothing else; in check mode, where \gexec
+-- is \g, it prints the statements instead.
 \set VERBOSITY terse
 \set QUIET on
-\set verifier '{{ __postgresql_verifier }}'
 SET log_statement = none; -- the verifier is no business of the log either
 SET log_min_error_statement = panic;
 \set QUIET off
@@ -36,6 +37,11 @@ WHERE datname = :'database'
     AND EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0)
 \gexec
 
+SELECT NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') AS missing
+\gset
+\if :missing
+    \quit -- in check mode it is not made
+\endif
 \set QUIET on
 \connect :"database"
 \set QUIET off
