@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+REST = 2  # times what the work has taken
 LONGEST = (
-    0.03  # seconds of a rest: where a piece takes longer, the machine is busy, and rests of its own are in it
+    0.06  # seconds of a rest: where a piece takes longer, the machine is busy, and rests of its own are in it
 )
 Piece = TypeVar("Piece")
 
@@ -18,12 +19,12 @@ def evenly(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Piece]:
-    """Yield the pieces; after each, rest for as long as it and its use have taken, but never for long.
+    """Yield the pieces; after each, rest for twice as long as it and its use have taken, but never for long.
 
-    It takes half of a core at most, and twice as long.
+    It takes a third of a core at most, and three times as long.
     """
     begun = clock()
     for piece in pieces:
         yield piece
-        sleep(min(clock() - begun, LONGEST))
+        sleep(min(REST * (clock() - begun), LONGEST))
         begun = clock()

@@ -1,4 +1,4 @@
-"""Long work rests as long as it works."""
+"""Long work rests twice as long as it works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from control_api import pace
 from tests.control_api.world import Clock
 
 
-def test_after_each_piece_it_rests_for_as_long_as_the_piece_and_its_use_have_taken(clock: Clock) -> None:
+def test_after_each_piece_it_rests_for_twice_as_long_as_the_piece_and_its_use_have_taken(
+    clock: Clock,
+) -> None:
     rests: list[float] = []
 
     def pieces() -> Iterator[int]:
@@ -24,7 +26,7 @@ def test_after_each_piece_it_rests_for_as_long_as_the_piece_and_its_use_have_tak
 
     for _ in pace.evenly(pieces(), clock=clock.monotonic, sleep=rest):
         clock.advance(0.01)
-    assert rests == pytest.approx([0.011, 0.012, 0.013, pace.LONGEST])
+    assert rests == pytest.approx([0.022, 0.024, 0.026, pace.LONGEST])
 
 
 def test_nothing_to_do_takes_no_rest() -> None:
