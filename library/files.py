@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import secrets
 import shlex
 import shutil
@@ -38,7 +39,7 @@ options:
       path: {type: path, required: true, description: Where it is.}
       owner: {type: str, default: root, description: Its owner.}
       group: {type: str, default: root, description: Its group.}
-      mode: {type: raw, description: Its mode; C(0755) for a directory and C(0644) for a file where none is given.}
+      mode: {type: str, description: Its mode in octal; without, C(0755) of a directory, C(0644) of a file.}
   files:
     description: Written after the directories, in this order.
     type: list
@@ -119,6 +120,9 @@ def understood(arguments: Given) -> Given:
     for file in given["files"]:
         if len(CONTENT.keys() & file.keys()) != 1:
             raise RefusedError(f"The task is wrong: {file['path']} needs one of {', '.join(CONTENT)}.")
+    for each in given["directories"] + given["files"]:
+        if not re.fullmatch("[0-7]{3,4}", each["mode"]):
+            raise RefusedError(f"The task is wrong: {each['path']} needs a mode of octal digits.")
     return given
 
 
@@ -255,7 +259,12 @@ def run(command: List[str]) -> Tuple[int, str]:
     """Run it; return its exit status and what it says."""
     try:
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     except OSError as exc:
         return 127, str(exc)

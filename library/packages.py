@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, List, NoReturn, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Tuple
 
 DOCUMENTATION = r"""
 module: packages
@@ -40,7 +40,7 @@ missing:
 """
 
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
-OPTIONS = ("names", "recommends", "lists_seconds")
+OPTIONS = {"names": list, "recommends": bool, "lists_seconds": int}
 JOURNAL = Path("/var/lib/dpkg/updates")
 LISTS = Path("/var/lib/apt/lists")
 QUERY = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
@@ -68,11 +68,8 @@ def are_old(lists: Path, seconds: int, now: float) -> bool:
 def main(arguments: str = ARGUMENTS) -> None:
     """Install what is missing, and tell."""
     given = json.loads(arguments)
-    unknown = [name for name in given if name not in OPTIONS and not name.startswith("_ansible_")]
-    if unknown or not isinstance(given.get("names"), list):
-        fail(
-            f"The task is wrong: names must be a list{''.join(f', there is no {name}' for name in unknown)}."
-        )
+    if wrong := list(what_is_wrong(given)):
+        fail(f"The task is wrong: {', '.join(wrong)}.")
     wanted = missing(given["names"], run([*QUERY, "--", *given["names"]])[1])
     interrupted = run(["dpkg", "--audit"])[1] + "".join(file.name for file in JOURNAL.glob("[0-9]*"))
     if not given["_ansible_check_mode"]:
@@ -86,6 +83,17 @@ def main(arguments: str = ARGUMENTS) -> None:
             )
     diff = {"before": "", "after": "".join(f"{name}\n" for name in wanted)}
     print(json.dumps({"changed": bool(wanted or interrupted), "missing": wanted, "diff": diff}))
+
+
+def what_is_wrong(given: Dict[str, Any]) -> Iterator[str]:
+    """Yield what a task may not say."""
+    own = (name for name in given if not name.startswith("_ansible_"))
+    yield from (f"there is no {name}" for name in own if name not in OPTIONS)
+    for name, kind in OPTIONS.items():
+        if not isinstance(given.get(name, kind()), kind):
+            yield f"{name} must be a {kind.__name__}"
+    if "names" not in given:
+        yield "names is missing"
 
 
 def fail(sentence: str) -> NoReturn:
@@ -126,7 +134,8 @@ def run(command: List[str]) -> Tuple[int, str, str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        universal_newlines=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

@@ -70,6 +70,7 @@ stale:
 
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""  # Ansible writes them there
 USUAL = {"reads": [], "reads_on_reload": [], "check": [], "started": True, "wait": True, "restart": "now"}
+RESTARTS = ("now", "report", "never")
 RUNNING = ("active", "activating", "reloading")
 BEGAN = "InactiveExitTimestamp"
 TOLD = "StateChangeTimestamp"
@@ -174,6 +175,11 @@ def what_is_wrong(given: Unit, units: List[Unit]) -> Iterator[str]:
     yield from (f"there is no {name}" for name in own if name not in ("units", "written"))
     for unit in units:
         yield from (f"a unit has no {name}" for name in unit if name not in ("name", *USUAL))
+        for name, usual in USUAL.items():
+            if not isinstance(unit.get(name, usual), type(usual)):
+                yield f"{name} of a unit must be a {type(usual).__name__}"
+        if unit["restart"] not in RESTARTS:
+            yield f"restart of a unit must be one of {', '.join(RESTARTS)}"
         if "name" not in unit:
             yield "a unit has no name"
 
@@ -187,7 +193,12 @@ def fail(sentence: str) -> NoReturn:
 def run(command: List[str]) -> Tuple[int, str, str]:
     """Run it; return its exit status, its output and what it complains of."""
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -219,6 +219,7 @@ def test_an_owner_that_check_mode_would_have_made_is_a_change(place: Place, tmp_
         ({"files": [{"path": "/a", "content": "", "secret": ""}]}, "/a needs one of content, secret, random"),
         ({"files": [{"content": ""}]}, "path is missing"),
         ({"files": [{"path": "/a", "content": 1, "of": ""}]}, "there is no of, content must be a str"),
+        ({"directories": [{"path": "/a", "mode": "u=rwx"}]}, "/a needs a mode of octal digits"),
         ({"file": []}, "there is no file"),
         ({"links": []}, "links must be a dict"),
     ],

@@ -54,8 +54,16 @@ def test_another_apt_that_does_not_end_is_named() -> None:
     assert sum(pauses) == PATIENCE
 
 
-def test_a_task_that_is_wrong_is_told_how(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"name": "nginx"}, "there is no name, names is missing"),
+        ({"names": "nginx", "recommends": "no"}, "names must be a list, recommends must be a bool"),
+    ],
+)
+def test_a_task_that_is_wrong_is_told_how(
+    given: dict[str, str], wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        main(json.dumps({"name": "nginx", "_ansible_check_mode": True}))
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"failed": True, "msg": "The task is wrong: names must be a list, there is no name."}
+        main(json.dumps({**given, "_ansible_check_mode": True}))
+    assert json.loads(capsys.readouterr().out) == {"failed": True, "msg": f"The task is wrong: {wrong}."}

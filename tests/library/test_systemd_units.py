@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from library.systemd_units import Unit, main, seconds, verbs, when_written
+from library.systemd_units import Unit, main, run, seconds, verbs, when_written
 
 SHOW = """\
 LoadState={load}
@@ -140,9 +141,25 @@ def test_files_that_are_not_there_are_passed_over(tmp_path: Path) -> None:
     assert when_written([str(tmp_path / "none")]) == {}
 
 
-def test_a_task_that_is_wrong_is_told_how(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"units": [{"read": []}], "write": []}, "there is no write, a unit has no read, a unit has no name"),
+        ({"units": [{"name": "a", "reads": "/etc/a"}]}, "reads of a unit must be a list"),
+        (
+            {"units": [{"name": "a", "restart": "later"}]},
+            "restart of a unit must be one of now, report, never",
+        ),
+    ],
+)
+def test_a_task_that_is_wrong_is_told_how(
+    given: dict[str, Any], wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        main(json.dumps({"units": [{"read": []}], "write": [], "_ansible_check_mode": True}))
+        main(json.dumps({**given, "_ansible_check_mode": True}))
     told = json.loads(capsys.readouterr().out)
-    wrong = "there is no write, a unit has no read, a unit has no name"
     assert told == {"failed": True, "msg": f"The task is wrong: {wrong}."}
+
+
+def test_a_journal_may_hold_any_bytes() -> None:
+    assert run(["printf", r"\377 is no text"]) == (0, "\ufffd is no text", "")

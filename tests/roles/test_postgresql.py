@@ -32,7 +32,7 @@ def load() -> Any:
 
 
 databases = load()
-scram_verifier, Refused = databases.scram_verifier, databases.Refused
+scram_verifier, RefusedError = databases.scram_verifier, databases.RefusedError
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_the_server_knows_the_verifier_as_its_own(fresh: PostgreSQL) -> None:
 
 
 def test_a_failure_is_one_sentence_with_what_the_server_says_and_no_secret(fresh: PostgreSQL) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         provide(fresh, script="\\set VERBOSITY terse\nSELECT :'verifier' FROM nowhere;\n")
     assert str(refused.value).startswith("The database the-app cannot be provided: ERROR: relation")
     assert "SCRAM" not in str(refused.value)
@@ -197,13 +197,13 @@ def test_another_password_gets_another_verifier_with_a_salt_of_its_own() -> None
 def test_a_password_that_postgresql_would_normalise_is_refused(tmp_path: Path, password: str) -> None:
     file = tmp_path / "password"
     file.write_text(password)
-    with pytest.raises(Refused, match=f"{file} must hold a password of printable ASCII") as refused:
+    with pytest.raises(RefusedError, match=f"{file} must hold a password of printable ASCII") as refused:
         databases.password_in(str(file))
     assert not password or password not in str(refused.value)
 
 
 def test_a_password_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="password, cannot be read: No such file or directory"):
+    with pytest.raises(RefusedError, match="password, cannot be read: No such file or directory"):
         databases.password_in(str(tmp_path / "password"))
 
 

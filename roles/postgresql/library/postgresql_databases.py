@@ -60,7 +60,7 @@ GIVEN = ("databases", "script")
 Database = Dict[str, str]
 
 
-class Refused(Exception):  # noqa: N818 - reads as a word in `except`
+class RefusedError(Exception):
     """A database cannot be provided; the sentence says why."""
 
 
@@ -90,9 +90,9 @@ def password_in(file: str) -> str:
         with open(file, encoding="utf-8", errors="replace") as opened:
             password = opened.read()
     except OSError as exc:
-        raise Refused(f"{file}, which holds the password, cannot be read: {exc.strerror}.") from exc
+        raise RefusedError(f"{file}, which holds the password, cannot be read: {exc.strerror}.") from exc
     if not (password and password.isascii() and password.isprintable()):
-        raise Refused(f"{file} must hold a password of printable ASCII characters, and nothing else.")
+        raise RefusedError(f"{file} must hold a password of printable ASCII characters, and nothing else.")
     return password
 
 
@@ -111,7 +111,7 @@ def ask(psql: List[str], database: Database, script: str) -> str:
     )
     if done.returncode:
         said = " ".join(WHERE.sub("", done.stderr).split())
-        raise Refused(f"The database {database['name']} cannot be provided: {said}")
+        raise RefusedError(f"The database {database['name']} cannot be provided: {said}")
     return done.stdout
 
 
@@ -129,7 +129,7 @@ def outcome(given: Dict[str, Any]) -> Dict[str, Any]:
     """In: the arguments. Out: the answer."""
     for name in sorted(given):
         if name not in GIVEN and not name.startswith("_ansible_"):
-            raise Refused(f"postgresql_databases: there is no {name}, only {' and '.join(GIVEN)}.")
+            raise RefusedError(f"postgresql_databases: there is no {name}, only {' and '.join(GIVEN)}.")
     done = [
         f"{each['name']}: {tag}"
         for each in given["databases"]
@@ -142,7 +142,7 @@ def outcome(given: Dict[str, Any]) -> Dict[str, Any]:
 def main() -> None:
     try:
         print(json.dumps(outcome(json.loads(ARGUMENTS))))
-    except Refused as exc:
+    except RefusedError as exc:
         print(json.dumps({"failed": True, "msg": str(exc)}))
         sys.exit(1)
 
