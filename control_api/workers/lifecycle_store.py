@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, case, false, literal, or_, true, type_coerce
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, FromClause, String, and_, case, false, literal, or_, true, type_coerce
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from control_api import db
 from control_api.workers import lifecycle
@@ -53,9 +53,24 @@ def _conditions(at: Moment) -> Sequence[tuple[ColumnElement[bool], str]]:
     )
 
 
-def reason(session: Session, at: Moment) -> ColumnElement[str]:
-    """Return lifecycle's reason for a change to the status."""
-    new = status(at)
+def seen(at: Moment) -> tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...]:
+    """Return the status as `to_status`, and under their own names what `reason` and `evidence` make of it."""
+    return (
+        status(at).label("to_status"),
+        heard_at.label("heard_at"),
+        Worker.approved,
+        type_coerce(Worker.node_state, String).label("node_state"),
+        Heartbeat.received_at,
+        Heartbeat.left_at,
+        Heartbeat.left_reason,
+        Heartbeat.node_ready,
+    )
+
+
+def reason(session: Session, at: Moment, rows: FromClause) -> ColumnElement[str]:
+    """Return lifecycle's reason for a change to the status. rows: columns that `seen` has named."""
+    has = rows.c
+    new = has.to_status
 
     def told(of: Status, *, approved: bool = True, node_ready: bool = True, node: Node | None = None) -> str:
         return lifecycle.why(
@@ -69,10 +84,10 @@ def reason(session: Session, at: Moment) -> ColumnElement[str]:
         )
 
     silent, goodbye = NOT_HEARD.split("{}"), GOODBYE.removesuffix("{}")
-    seconds = db.whole(db.seconds(session, at.now, heard_at))
+    seconds = db.whole(db.seconds(session, at.now, has.heard_at))
     unready = [
         (
-            and_(Heartbeat.node_ready == ready, Worker.node_state == node),
+            and_(has.node_ready == ready, has.node_state == node.value),
             told(Status.NOT_READY, node_ready=ready, node=node),
         )
         for ready in (True, False)
@@ -81,15 +96,12 @@ def reason(session: Session, at: Moment) -> ColumnElement[str]:
     return case(
         (new == Status.MAINTENANCE.value, told(Status.MAINTENANCE)),
         (
-            and_(new == Status.INACTIVE.value, Heartbeat.left_at.is_(None)),
+            and_(new == Status.INACTIVE.value, has.left_at.is_(None)),
             literal(silent[0]) + seconds + silent[1],
         ),
-        (
-            and_(new == Status.INACTIVE.value, Heartbeat.left_reason != ""),
-            literal(goodbye) + Heartbeat.left_reason,
-        ),
+        (and_(new == Status.INACTIVE.value, has.left_reason != ""), literal(goodbye) + has.left_reason),
         (new == Status.INACTIVE.value, told(Status.INACTIVE)),
-        (and_(new == Status.PENDING.value, Worker.approved), told(Status.PENDING)),
+        (and_(new == Status.PENDING.value, has.approved), told(Status.PENDING)),
         (new == Status.PENDING.value, told(Status.PENDING, approved=False)),
         (new == Status.ACTIVE.value, told(Status.ACTIVE)),
         *unready,
@@ -97,15 +109,16 @@ def reason(session: Session, at: Moment) -> ColumnElement[str]:
     )
 
 
-def evidence(session: Session, at: Moment) -> ColumnElement[Any]:
-    """Return what a change rests on, as a JSON object."""
+def evidence(session: Session, at: Moment, rows: FromClause) -> ColumnElement[Any]:
+    """Return what a change rests on, as a JSON object. rows: columns that `seen` has named."""
+    has = rows.c
     return db.json_object(
         session,
         {
-            "lastHeartbeat": db.iso(session, Heartbeat.received_at),
-            "silenceSeconds": db.seconds(session, at.now, heard_at),
-            "nodeReady": Heartbeat.node_ready,
-            "nodeState": type_coerce(Worker.node_state, String) if at.knows_nodes else literal(None, String),
+            "lastHeartbeat": db.iso(session, has.received_at),
+            "silenceSeconds": db.seconds(session, at.now, has.heard_at),
+            "nodeReady": has.node_ready,
+            "nodeState": has.node_state if at.knows_nodes else literal(None, String),
             "nodesSeenAt": literal(at.nodes_seen_at.isoformat() if at.nodes_seen_at else None, String),
         },
     )

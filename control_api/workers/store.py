@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -357,9 +358,10 @@ def record_changes(
     if many:
         db.keep_in_memory(session)
     for ids in [None] if only is None else chunks(sorted(only)):
-        due = _due(session, at, ids, actor, because, many=many)
+        due = _due(session, at, ids, many=many)
+        writes = partial(_writes, session, at, actor, because)
         found = db.write_together(
-            session, due, _writes, kinds=("from_status", "to_status"), example="worker_id"
+            session, due, writes, kinds=("from_status", "to_status"), example="worker_id"
         )
         changes += [Change(Status(old), Status(new), *those) for old, new, *those in found]
     if changes:
@@ -383,34 +385,18 @@ def _with_heartbeat(query: Select[Worker]) -> Select[Worker]:
     return query.join(Worker.heartbeat).options(contains_eager(Worker.heartbeat))
 
 
-def _due(
-    session: Session,
-    at: Moment,
-    ids: Sequence[UUID] | None,
-    actor: str,
-    because: str | None,
-    *,
-    many: bool,
-) -> Select[Any]:
-    """Return the transitions that are due, with the columns of their table, and the workers' hostnames.
+def _due(session: Session, at: Moment, ids: Sequence[UUID] | None, *, many: bool) -> Select[Any]:
+    """Return the workers whose status has changed, with what it was, what it is and what that rests on.
 
     PostgreSQL thinks that a value differs from another one in nearly every row, and would walk along both tables in
     the order of their ids. Of a number that is the right one it thinks the contrary.
     """
     new, recorded = lifecycle_store.status(at), type_coerce(Worker.status, String)
     changed = new != recorded if many else case((new == recorded, 0), else_=1) == 1
-    reason = lifecycle_store.reason(session, at) if because is None else literal(because, String)
+    place = db.place(session, Worker.__tablename__).label("place")
+    named = (Worker.id.label("worker_id"), Worker.hostname, place, recorded.label("from_status"))
     query = (
-        select(
-            Worker.id.label("worker_id"),
-            Worker.hostname,
-            recorded.label("from_status"),
-            new.label("to_status"),
-            reason.label("reason"),
-            lifecycle_store.evidence(session, at).label("evidence"),
-            literal(actor, String).label("actor"),
-            literal(at.now, db.UtcDateTime).label("at"),
-        )
+        select(*named, *lifecycle_store.seen(at))
         .join(Heartbeat)
         .where(STANDING, changed)
         .order_by(Worker.id)
@@ -419,24 +405,32 @@ def _due(
     return query if ids is None else query.where(Worker.id.in_(ids))
 
 
-def _writes(due: FromClause) -> Sequence[Any]:
+def _writes(session: Session, at: Moment, actor: str, because: str | None, due: FromClause) -> Sequence[Any]:
     """Write the new statuses, and into the index of statuses, in which every standing worker has its row.
 
-    That one in the order of its own index: it grows at one end then, and not everywhere.
+    Workers page by page, and the index of statuses in the order of its own index: it grows at one end then.
     """
-    transition = [column for column in due.c if column.key != "hostname"]
-    indexed = select(due.c.worker_id, due.c.to_status).order_by(due.c.hostname).subquery()
+    reason = lifecycle_store.reason(session, at, due) if because is None else literal(because, String)
+    transition = {
+        "worker_id": due.c.worker_id,
+        "from_status": due.c.from_status,
+        "to_status": due.c.to_status,
+        "reason": reason,
+        "evidence": lifecycle_store.evidence(session, at, due),
+        "actor": literal(actor, String),
+        "at": literal(at.now, db.UtcDateTime),
+    }
+    new = select(due.c.worker_id, type_coerce(due.c.to_status, Worker.status.type).label("status"))
+    placed, indexed = new.order_by(due.c.place).subquery(), new.order_by(due.c.hostname).subquery()
     return (
-        update(Worker).where(Worker.id == due.c.worker_id).values(status=_status(due), updated_at=due.c.at),
+        update(Worker)
+        .where(Worker.id == placed.c.worker_id)
+        .values(status=placed.c.status, updated_at=at.now),
         update(StatusIndex)
         .where(StatusIndex.worker_id == indexed.c.worker_id)
-        .values(status=_status(indexed)),
-        insert(Transition).from_select([column.key for column in transition], select(*transition)),
+        .values(status=indexed.c.status),
+        insert(Transition).from_select([*transition], select(*transition.values())),
     )
-
-
-def _status(due: FromClause) -> Any:
-    return type_coerce(due.c.to_status, Worker.status.type)
 
 
 def _tally(status: str, *sums: Any) -> Tally:

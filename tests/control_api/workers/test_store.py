@@ -97,8 +97,9 @@ def test_the_expression_says_what_the_function_says_in_every_case(database: Data
     for grace_until, seen_at in itertools.product(graces, (None, ago(60), ago(60.001))):
         at = Moment(START, RULES, grace_until, seen_at)
         with database.reading() as session:
-            expressions = lifecycle_store.status(at), lifecycle_store.reason(session, at)
-            query = select(Worker, Heartbeat, *expressions).join(Heartbeat)
+            seen = select(Worker.id, *lifecycle_store.seen(at)).join_from(Worker, Heartbeat).subquery()
+            query = select(Worker, Heartbeat, seen.c.to_status, lifecycle_store.reason(session, at, seen))
+            query = query.join_from(Worker, Heartbeat).join(seen, seen.c.id == Worker.id)
             rows = session.execute(query).all()
             counted = watch_store.census(session, at, late=RULES.timeout, due=RULES.timeout)
         assert len(rows) == len(cases)
