@@ -42,11 +42,13 @@ PAGES = {
     "search, nobody": Listing(search="no-such-host"),
     "search, late in the order": Listing(search="node-f"),
 }
+FAR_DOWN = Listing(search="zone")
 FILL = (
     """
     INSERT INTO workers (id, name, hostname, machine_id, ip_address, status, intent, epoch, cpu_cores, architecture,
                          total_memory_bytes, ssh_host_keys, labels, created_at, registered_at, updated_at)
-    SELECT gen_random_uuid(), 'node-' || md5(n::text), 'node-' || md5(n::text), md5('m' || n::text),
+    SELECT gen_random_uuid(), CASE WHEN md5(n::text) < '8' THEN 'node-' ELSE 'zone-' END || md5(n::text),
+           'node-' || md5(n::text), md5('m' || n::text),
            '10.1.' || n / 256 || '.' || n %% 256,
            CASE n %% 1000 WHEN 1 THEN 'INACTIVE' WHEN 2 THEN 'NOT_READY' WHEN 3 THEN 'PENDING'
                          WHEN 4 THEN 'MAINTENANCE' ELSE 'ACTIVE' END,
@@ -111,13 +113,14 @@ def _milliseconds(session: Session, wanted: Listing, runs: int) -> float:
 
 
 def _whole_rows(session: Session, runs: int) -> Iterator[tuple[str, str, str]]:
-    """Yield what reads the whole fleet takes, in this process too."""
+    """Yield what reads of a good part of the fleet take, in this process too."""
 
     def document() -> None:
         inventory.document(inventory_store.rows(session, AT)).close()
 
     for name, work in (
         ("stats", partial(store.tallies, session, AT)),
+        ("search, half of the fleet, far down", partial(list_store.page, session, AT, LOOKING, FAR_DOWN)),
         ("inventory, 304", partial(inventory_store.fingerprint, session, AT)),
         ("inventory, whole", document),
     ):
@@ -144,7 +147,7 @@ def run(options: Options) -> Section:
     return Section(
         "List pages",
         f"{options.workers:,} workers. A page is what EXPLAIN (ANALYZE) says of each of its statements, with planning; "
-        f"reads of the whole fleet are what they take in the control API too. Medians of {options.runs} runs.",
+        f"reads of a good part of the fleet are what they take in the control API too. Medians of {options.runs} runs.",
         ("100 workers of", "first page, ms", "next page, ms"),
         [*pages, *whole],
         [verdict(f"the slowest page takes {slowest:.1f} ms in the database", "≤ 20 ms", slowest <= 20)],

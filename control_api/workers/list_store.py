@@ -3,6 +3,9 @@
 A filter by status takes its candidates from the hand-made index of recorded statuses and keeps those whose derived
 status still is the wanted one. Between two looks of the monitor a worker may thus be missing, never wrong; when
 the monitor has not looked lately, all workers are derived instead.
+
+PostgreSQL believes that those who match a search are spread evenly over every order, and would walk along it for as
+long as it takes. So only the beginning is walked along; after that, all who match are found first and sorted then.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ COLUMNS: dict[Sort, Any] = {
     Sort.TOTAL_STORAGE_BYTES: Worker.total_storage_bytes,
 }
 UNIQUE = (Sort.HOSTNAME, Sort.NAME)
+FEW = 2000  # workers that a search walks along, whether they match or not
 
 
 class Page(NamedTuple):
@@ -39,13 +43,27 @@ class Page(NamedTuple):
     after: Position | None
 
 
+class Stretch(NamedTuple):
+    """A part of the list: workers that meet `conditions`, by the columns `order`; `keys` are those that differ."""
+
+    order: Sequence[Any]
+    keys: Sequence[Any]
+    conditions: Sequence[ColumnElement[bool]]
+
+
 def page(session: Session, at: Moment, watch: Watch | None, wanted: Listing) -> Page:
     """Return one page of the workers. watch: what the monitor knows of itself."""
-    parts = _parts(session, at, wanted, recorded=_looks(watch, at))
+    recorded = _looks(watch, at)
+    asked = _conditions(session, at, wanted, recorded=recorded)
     found: list[Worker] = []
-    for part in parts:
-        query = part.limit(wanted.limit + 1 - len(found))
-        found += session.scalars(query.options(contains_eager(Worker.heartbeat))).all()
+    for stretch in _stretches(wanted):
+        limit = wanted.limit + 1 - len(found)
+        if wanted.search:
+            found += _search(session, wanted, stretch, asked, limit)
+        elif wanted.statuses and recorded and wanted.sort is Sort.HOSTNAME:
+            found += _load(session, _merged(wanted, asked))
+        else:
+            found += _load(session, _walk(wanted, stretch, asked, limit))
         if len(found) > wanted.limit:
             return Page(found[:-1], _position(wanted.sort, found[-2]))
     return Page(found, None)
@@ -56,65 +74,85 @@ def _looks(watch: Watch | None, at: Moment) -> bool:
     return watch is not None and abs(at.now - watch.ticked_at) <= LOOKED_LATELY
 
 
-def _parts(session: Session, at: Moment, wanted: Listing, *, recorded: bool) -> Iterable[Select[Any]]:
-    """Return the queries whose results, one after the other, are the list from the position on."""
-    conditions = _conditions(session, at, wanted)
-    if wanted.statuses:
-        conditions.append(_has_status(at, wanted.statuses, recorded=recorded))
-    if wanted.sort is Sort.STATUS:
-        return [_by_status(wanted, conditions)]
-    if wanted.statuses and recorded and wanted.sort is Sort.HOSTNAME:
-        return [_merged(wanted, conditions)]
-    if wanted.statuses and recorded:
-        candidates = select(StatusIndex.worker_id).where(StatusIndex.status.in_(wanted.statuses))
-        conditions.append(Worker.id.in_(candidates))
-    return _by_column(wanted, conditions)
-
-
-def _by_column(wanted: Listing, conditions: list[ColumnElement[bool]]) -> Iterable[Select[Any]]:
-    """Walk along the column's index; workers without a value come last, in a query of their own."""
-    column = COLUMNS[wanted.sort]
-    keys = [column] if wanted.sort in UNIQUE else [column, Worker.id]
-    base = _workers().where(*conditions).order_by(*(_directed(key, wanted.order) for key in keys))
+def _stretches(wanted: Listing) -> Iterable[Stretch]:
+    """Return what the list consists of from the position on; workers without a value come last, by themselves."""
     after = wanted.after
-    values = None if after is None else [after.key, after.worker_id][: len(keys)]
+    if wanted.sort is Sort.STATUS:
+        order: list[Any] = [StatusIndex.status, StatusIndex.hostname]
+        recorded = None if after is None else _recorded(str(after.key))
+        return [Stretch(order, order, [_beyond(order, recorded, wanted.order)])]
+    column = COLUMNS[wanted.sort]
+    order = [column] if wanted.sort in UNIQUE else [column, Worker.id]
+    values = None if after is None else [after.key, after.worker_id][: len(order)]
     if wanted.sort not in NULLABLE:
-        return [base.where(_beyond(keys, values, wanted.order))]
-    without = base.where(column.is_(None))
+        return [Stretch(order, order, [_beyond(order, values, wanted.order)])]
+    without = Stretch(order, [Worker.id], [column.is_(None)])
     if after is not None and after.key is None:
-        return [without.where(_beyond([Worker.id], [after.worker_id], wanted.order))]
-    return [base.where(column.is_not(None), _beyond(keys, values, wanted.order)), without]
+        beyond = _beyond([Worker.id], [after.worker_id], wanted.order)
+        return [without._replace(conditions=[column.is_(None), beyond])]
+    return [Stretch(order, order, [column.is_not(None), _beyond(order, values, wanted.order)]), without]
 
 
-def _by_status(wanted: Listing, conditions: list[ColumnElement[bool]]) -> Select[Any]:
-    """Walk along the hand-made index: by recorded status, then by hostname."""
-    keys = [StatusIndex.status, StatusIndex.hostname]
-    values = None
-    if wanted.after is not None:
-        status, hostname = str(wanted.after.key).split(" ", 1)
-        values = [Status(status), hostname]
-    query = _workers().join(StatusIndex, StatusIndex.worker_id == Worker.id)
-    query = query.where(*conditions, _beyond(keys, values, wanted.order))
-    return query.order_by(*(_directed(key, wanted.order) for key in keys))
+def _walk(wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:
+    """Walk along the index of the order; for the status that is the hand-made one: recorded status, then hostname."""
+    query = _within(wanted, _workers(), stretch).where(*asked)
+    return query.order_by(*_directed(stretch.order, wanted.order)).limit(limit)
 
 
-def _merged(wanted: Listing, conditions: list[ColumnElement[bool]]) -> Select[Any]:
+def _search(
+    session: Session, wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int
+) -> Sequence[Worker]:
+    """Walk along the first few workers; if they do not fill the page, find all who match, and sort them then."""
+    walk = _walk(wanted, stretch, asked, limit)
+    order = _directed(stretch.order, wanted.order)
+    whole = _within(wanted, select(*stretch.keys).select_from(Worker), stretch).where(STANDING)
+    last = session.execute(whole.order_by(*order).offset(FEW).limit(1)).first()
+    if last is None:
+        return _load(session, walk)
+    near = _load(session, walk.where(_up_to(stretch.keys, last, wanted.order)))
+    return near if len(near) == limit else _load(session, _sorted(wanted, stretch, asked, limit))
+
+
+def _sorted(
+    wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int
+) -> Select[Any]:
+    keys = {f"key_{number}": key for number, key in enumerate(stretch.order)}
+    every = select(Worker.id, *(key.label(name) for name, key in keys.items()))
+    every = _within(wanted, every.join(Heartbeat) if wanted.statuses else every, stretch).where(*asked)
+    found = every.cte("found").prefix_with("MATERIALIZED")
+    picked = select(found).order_by(*_directed([found.c[key] for key in keys], wanted.order)).limit(limit)
+    first = picked.subquery()
+    query = _workers().join(first, first.c.id == Worker.id)
+    return query.order_by(*_directed([first.c[key] for key in keys], wanted.order))
+
+
+def _within(wanted: Listing, query: Select[Any], stretch: Stretch) -> Select[Any]:
+    if wanted.sort is Sort.STATUS:
+        query = query.join(StatusIndex, StatusIndex.worker_id == Worker.id)
+    return query.where(*stretch.conditions)
+
+
+def _load(session: Session, query: Select[Any]) -> Sequence[Worker]:
+    return session.scalars(query.options(contains_eager(Worker.heartbeat))).all()
+
+
+def _merged(wanted: Listing, asked: Sequence[ColumnElement[bool]]) -> Select[Any]:
     """Take a page from each status, in the order of hostnames, and merge them."""
     key, values = StatusIndex.hostname, None if wanted.after is None else [wanted.after.key]
 
     def of(status: Status) -> Select[*tuple[Any, ...]]:
         query = select(StatusIndex.worker_id, key).join(Worker, Worker.id == StatusIndex.worker_id)
-        query = query.join(Heartbeat).where(StatusIndex.status == status, *conditions)
+        query = query.join(Heartbeat).where(StatusIndex.status == status, *asked)
         return _first(query.where(_beyond([key], values, wanted.order)), key, wanted)
 
     every = union_all(*(select(of(status).subquery()) for status in sorted(set(wanted.statuses)))).subquery()
     picked = _first(select(every), every.c.hostname, wanted).subquery()
     query = _workers().join(picked, picked.c.worker_id == Worker.id)
-    return query.order_by(_directed(picked.c.hostname, wanted.order))
+    return query.order_by(*_directed([picked.c.hostname], wanted.order))
 
 
 def _first(query: Select[*tuple[Any, ...]], key: Any, wanted: Listing) -> Select[*tuple[Any, ...]]:
-    return query.order_by(_directed(key, wanted.order)).limit(wanted.limit + 1)
+    return query.order_by(*_directed([key], wanted.order)).limit(wanted.limit + 1)
 
 
 def _has_status(at: Moment, statuses: Iterable[Status], *, recorded: bool) -> ColumnElement[bool]:
@@ -130,8 +168,15 @@ def _has_status(at: Moment, statuses: Iterable[Status], *, recorded: bool) -> Co
     return lifecycle_store.status(at).in_([status.value for status in statuses])
 
 
-def _conditions(session: Session, at: Moment, wanted: Listing) -> list[ColumnElement[bool]]:
+def _conditions(
+    session: Session, at: Moment, wanted: Listing, *, recorded: bool
+) -> Sequence[ColumnElement[bool]]:
     conditions: list[Any] = [STANDING]
+    if wanted.statuses:
+        conditions.append(_has_status(at, wanted.statuses, recorded=recorded))
+    if wanted.statuses and recorded and wanted.sort not in (Sort.STATUS, Sort.HOSTNAME):
+        candidates = select(StatusIndex.worker_id).where(StatusIndex.status.in_(wanted.statuses))
+        conditions.append(Worker.id.in_(candidates))
     if wanted.intent is not None:
         conditions.append(Worker.intent == wanted.intent)
     if wanted.architecture is not None:
@@ -155,17 +200,33 @@ def _workers() -> Select[Any]:
     return select(Worker).join(Worker.heartbeat)
 
 
-def _directed(key: Any, order: Order) -> Any:
-    return key.asc() if order is Order.ASC else key.desc()
+def _directed(keys: Sequence[Any], order: Order) -> Sequence[Any]:
+    return [key.asc() if order is Order.ASC else key.desc() for key in keys]
 
 
 def _beyond(keys: Sequence[Any], values: Sequence[Any] | None, order: Order) -> ColumnElement[bool]:
     """Return the condition of what comes after `values` in this order."""
     if values is None:
         return true()
-    left = tuple_(*keys)
-    right = tuple_(*values, types=[key.type for key in keys])
-    return left > right if order is Order.ASC else left < right
+    left, right = _tuples(keys, values)
+    beyond: ColumnElement[bool] = left > right if order is Order.ASC else left < right
+    return beyond
+
+
+def _up_to(keys: Sequence[Any], values: Sequence[Any], order: Order) -> ColumnElement[bool]:
+    """Return the condition of what does not come after `values` in this order."""
+    left, right = _tuples(keys, values)
+    up_to: ColumnElement[bool] = left <= right if order is Order.ASC else left >= right
+    return up_to
+
+
+def _tuples(keys: Sequence[Any], values: Sequence[Any]) -> tuple[Any, Any]:
+    return tuple_(*keys), tuple_(*values, types=[key.type for key in keys])
+
+
+def _recorded(key: str) -> Sequence[Any]:
+    status, hostname = key.split(" ", 1)
+    return [Status(status), hostname]
 
 
 def _position(sort: Sort, last: Worker) -> Position:

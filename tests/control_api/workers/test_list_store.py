@@ -78,6 +78,37 @@ def test_pages_follow_each_other_without_gaps_in_every_order(
             assert names(session, wanted, watch) == [row.hostname for row in expected]
 
 
+@pytest.mark.parametrize("few", [0, 1, 2, 6, 7])
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("sort", Sort)
+@pytest.mark.parametrize("statuses", [(), (Status.ACTIVE,), tuple(Status)])
+def test_a_search_lists_whom_the_whole_list_has_in_the_same_order_wherever_they_are(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    sort: Sort,
+    order: Order,
+    statuses: tuple[Status, ...],
+    few: int,
+) -> None:
+    monkeypatch.setattr(list_store, "FEW", few)
+    with database.transaction() as session:
+        for number in range(7):
+            values: dict[str, Any] = {
+                "name": f"n{(number * 3) % 7}",
+                "cpu_cores": 4 + number % 2,
+                "total_memory_bytes": None if number in {2, 5} else number // 2,
+                "total_storage_bytes": None,
+                "created_at": ago(number // 3),
+                "ip_address": f"10.{9 if number in {1, 4, 5, 6} else 8}.0.{number}",
+            }
+            add(session, f"w{number}", **values)
+        wanted = Listing(sort=sort, order=order, statuses=statuses)
+        expected = [name for name in names(session, wanted) if name in {"w1", "w4", "w5", "w6"}]
+        assert len(expected) == 4
+        for limit in (1, 3, 4, 9):
+            assert names(session, replace(wanted, search="10.9.", limit=limit)) == expected
+
+
 def test_a_worker_that_comes_between_two_pages_shifts_nothing(database: Database) -> None:
     with database.transaction() as session:
         for name in ("b", "d", "f"):
@@ -304,9 +335,20 @@ def test_a_page_of_what_many_have_walks_an_index_and_stops(
 def test_a_page_of_what_few_have_reads_only_them(fleet: Database, wanted: Listing, sort: Sort) -> None:
     with fleet.reading() as session:
         page, plans = explained(session, replace(wanted, sort=sort))
+    begun = 2 * list_store.FEW if wanted.search else 0
     assert len(page.workers) <= 40
     assert whole_tables(plans) == []
-    assert read(plans) < ROWS / 20
+    assert read(plans) < ROWS / 20 + begun
+
+
+@pytest.mark.parametrize("sort", [Sort.HOSTNAME, Sort.NAME])
+def test_a_page_of_what_many_have_far_down_the_order_does_not_walk_there(fleet: Database, sort: Sort) -> None:
+    with fleet.reading() as session:
+        page, plans = explained(session, Listing(search="node-f", sort=sort))
+    found = [worker.hostname for worker in page.workers]
+    assert len(found) == PAGE
+    assert found == sorted(found)
+    assert read([node for node in plans if node.get("Relation Name") == "workers"]) < ROWS / 2
 
 
 def test_the_plan_of_a_bad_query_would_be_noticed(fleet: Database) -> None:
