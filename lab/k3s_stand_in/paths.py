@@ -45,6 +45,11 @@ class Paths:
         return self.server / "db" / "state.db"
 
     @property
+    def external(self) -> Path:
+        """What K3s would keep in the database that datastore-endpoint names."""
+        return self.server / "external.db"
+
+    @property
     def etcd(self) -> Path:
         """There when this server is a member of an etcd cluster."""
         return self.server / "db" / "etcd"

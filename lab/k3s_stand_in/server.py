@@ -80,8 +80,7 @@ def _first_server(
 ) -> Application:
     """The server that keeps the state."""
     key = server_files.signing_key(files)
-    kept = files.etcd / "state.db" if files.etcd.exists() else files.database
-    cluster = Cluster(Store(kept), trusted.server.pem(), key)
+    cluster = Cluster(Store(_kept(files, settings)), trusted.server.pem(), key)
     cluster.begin()
     authenticator = identity.Authenticator(cluster.store.get, passwords.server, passwords.agent, key)
     joins = supervisor.Supervisor(cluster, trusted.server, trusted.client, supervisor.node_config())
@@ -97,6 +96,13 @@ def _first_server(
         return api.handle(cluster, user, call)
 
     return _open_to_strangers(trusted, answer)
+
+
+def _kept(files: paths.Paths, settings: Settings) -> Path:
+    """The file of the state. Of one in another database, K3s leaves no trace where it keeps SQLite's."""
+    if files.etcd.exists():
+        return files.etcd / "state.db"
+    return files.external if settings.text("datastore-endpoint") else files.database
 
 
 def _relay(first: str, trusted: server_files.Authorities, kubeconfig_file: Path) -> Application:

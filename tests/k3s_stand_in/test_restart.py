@@ -29,6 +29,14 @@ def test_kill_loses_nothing(own_server: Server, worker: Callable[..., Machine]) 
     assert agent.journal[said:].count("Error") <= 1, "the first agent must have found the server again"
 
 
+def test_state_in_another_database_leaves_none_in_sqlite(own_server: Server) -> None:
+    own_server.config["datastore-endpoint"] = "postgres://k3s:secret@127.0.0.1:5432/k3s"
+    own_server.up("server").kubectl("cordon", own_server.name)
+    assert not (own_server.state / "server/db/state.db").exists()
+    own_server.stop()
+    assert own_server.up("server").node_is(own_server.name, "Ready,SchedulingDisabled")
+
+
 def test_agent_of_a_server_that_was_built_anew_joins_by_its_new_token(
     own_server: Server, worker: Callable[..., Machine]
 ) -> None:
