@@ -71,6 +71,17 @@ def test_no_secret_is_readable_by_others(lab: Lab) -> None:
         }
 
 
+def test_no_secret_is_in_a_journal(lab: Lab) -> None:
+    """Ansible's own modules write there what they were asked."""
+    names = lab.on("master", "ls /etc/muster/secrets").split()
+    secrets = {name: lab.on("master", f"cat /etc/muster/secrets/{name}").strip() for name in names}
+    assert "WORKER_REGISTRATION_TOKEN" in secrets
+    for host in SERVICES:
+        journal = lab.on(host, "journalctl --no-pager --output=cat")
+        assert "Invoked with" in journal
+        assert [name for name, secret in secrets.items() if secret in journal] == []
+
+
 @pytest.mark.parametrize("port", [3000, 5432, 6379])
 def test_inner_ports_are_closed_to_workers(lab: Lab, port: int) -> None:
     probe = f"timeout 3 bash -c '</dev/tcp/{lab.addresses['master']}/{port}' && echo open || echo closed"
