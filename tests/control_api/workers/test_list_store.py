@@ -42,6 +42,20 @@ def names(session: Session, wanted: Listing, watch: Watch | None = FRESH, at: Mo
         wanted = replace(wanted, after=position(text, wanted.sort, wanted.order))
 
 
+def add_seven(session: Session) -> None:
+    """Add workers of which some are alike, some lack a value, and four have an address in 10.9."""
+    for number in range(7):
+        values: dict[str, Any] = {
+            "name": f"n{(number * 3) % 7}",
+            "cpu_cores": 4 + number % 2,
+            "total_memory_bytes": None if number in {2, 5} else number // 2,
+            "total_storage_bytes": None,
+            "created_at": ago(number // 3),
+            "ip_address": f"10.{9 if number in {1, 4, 5, 6} else 8}.0.{number}",
+        }
+        add(session, f"w{number}", **values)
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("sort", Sort)
@@ -51,15 +65,7 @@ def test_pages_follow_each_other_without_gaps_in_every_order(
 ) -> None:
     """Equal values and missing ones among them: the pages are the whole list, cut."""
     with database.transaction() as session:
-        for number in range(7):
-            values: dict[str, Any] = {
-                "name": f"n{(number * 3) % 7}",
-                "cpu_cores": 4 + number % 2,
-                "total_memory_bytes": None if number in {2, 5} else number // 2,
-                "total_storage_bytes": None,
-                "created_at": ago(number // 3),
-            }
-            add(session, f"w{number}", **values)
+        add_seven(session)
         rows = session.scalars(select(Worker)).all()
 
         column = "status" if sort is Sort.STATUS else list_store.COLUMNS[sort].key
@@ -92,16 +98,7 @@ def test_a_search_lists_whom_the_whole_list_has_in_the_same_order_wherever_they_
 ) -> None:
     monkeypatch.setattr(list_store, "FEW", few)
     with database.transaction() as session:
-        for number in range(7):
-            values: dict[str, Any] = {
-                "name": f"n{(number * 3) % 7}",
-                "cpu_cores": 4 + number % 2,
-                "total_memory_bytes": None if number in {2, 5} else number // 2,
-                "total_storage_bytes": None,
-                "created_at": ago(number // 3),
-                "ip_address": f"10.{9 if number in {1, 4, 5, 6} else 8}.0.{number}",
-            }
-            add(session, f"w{number}", **values)
+        add_seven(session)
         wanted = Listing(sort=sort, order=order, statuses=statuses)
         expected = [name for name in names(session, wanted) if name in {"w1", "w4", "w5", "w6"}]
         assert len(expected) == 4
