@@ -70,7 +70,7 @@ def workers(
 
 @router.get("/workers/stats", responses=answers())
 def stats(_viewer: Viewer, service: Wired, now: Now) -> Success[wire.Stats]:
-    """Sum up the fleet. Of a fleet whose sums take long, ten times as long ago at most."""
+    """Sum up the fleet. From 10,000 workers on, the sums may be ten times as old as counting them takes."""
     with service.database.reading() as session:
         at = store.moment(session, now, service.settings.rules)
         has_cluster = service.cluster is not None

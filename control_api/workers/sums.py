@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from control_api.workers.wire import Stats
 
-CHEAP = 0.05  # seconds; what is counted faster than that is counted anew for everybody
+MANY = 10_000  # workers; fewer than that are counted anew for everybody, in some 25 ms
 SHARE = 10  # times as long as the counting took, what it found is shown: it takes a tenth of a core at most
 
 
@@ -29,6 +29,6 @@ class Sums:
             if self._found is None or begun >= self._good_until:
                 self._found = count()
                 ended = self._monotonic()
-                took = ended - begun
-                self._good_until = ended + SHARE * took if took >= CHEAP else 0.0
+                is_large = self._found.total >= MANY
+                self._good_until = ended + SHARE * (ended - begun) if is_large else 0.0
             return self._found
