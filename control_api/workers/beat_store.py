@@ -1,4 +1,4 @@
-"""Storing a batch of heartbeats: one statement on PostgreSQL, one short transaction on SQLite."""
+"""Storing a batch of heartbeats: one round trip to PostgreSQL, one short transaction on SQLite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 import structlog
 from psycopg.rows import TupleRow
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import and_, bindparam, case, func, select, update
 
 from control_api import postgres_link
 from control_api.db import Database
@@ -105,28 +105,32 @@ def refusal(known: Known | None, beat: Beat) -> type[MusterError] | None:
     return HeartbeatOutOfOrder if stale else None
 
 
-# The rows are locked in id order before they are written, else two processes with the same workers deadlock.
-# One CTE holds them: to join two is to compare every heartbeat of a batch with every other.
+# The rows are locked in id order before they are written, else two processes with the same workers deadlock. Who
+# registers a worker or records its status holds its heartbeat too: the statement that writes begins when the batch
+# has its locks, and so with what was committed while it waited.
+POSTGRES_LOCK = """
+SELECT count(*) FROM (
+  SELECT FROM heartbeats WHERE worker_id = ANY(%(worker_id)b::uuid[]) ORDER BY worker_id FOR UPDATE
+) AS held
+"""
 # The conditions say what `refusal` says; tests hold both to one table.
 # It answers in two columns a row: to make a UUID and seven values of each costs more than all the rest of reading it.
 POSTGRES_WRITE = """
-WITH beat AS (
-  SELECT told.*
-  FROM unnest(%(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[],
-              %(node_ready)b::bool[], %(cpu_usage)b::float8[], %(memory_usage)b::float8[],
-              %(disk_usage)b::float8[], %(current_pods)b::int4[], %(load_average)b::float8[])
-    WITH ORDINALITY AS told (worker_id, epoch, boot_id, seq, node_ready,
-                             cpu_usage, memory_usage, disk_usage, current_pods, load_average, place)
-  JOIN heartbeats held USING (worker_id) ORDER BY worker_id FOR UPDATE OF held
-)
 UPDATE heartbeats h SET
   received_at = %(now)b, node_ready = beat.node_ready, left_at = NULL, left_reason = NULL,
   joined_at = CASE WHEN beat.node_ready THEN COALESCE(h.joined_at, %(now)b) ELSE h.joined_at END,
-  boot_id = COALESCE(beat.boot_id, h.boot_id), seq = COALESCE(beat.seq, h.seq),
+  boot_id = COALESCE(beat.boot_id, h.boot_id),
+  seq = COALESCE(beat.seq, CASE WHEN beat.boot_id IS DISTINCT FROM h.boot_id AND beat.boot_id IS NOT NULL
+                                THEN 0 ELSE h.seq END),
   previous_boot_id = CASE WHEN beat.boot_id <> h.boot_id THEN h.boot_id ELSE h.previous_boot_id END,
   cpu_usage = beat.cpu_usage, memory_usage = beat.memory_usage, disk_usage = beat.disk_usage,
   current_pods = beat.current_pods, load_average = beat.load_average
-FROM beat, workers w
+FROM unnest(%(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[],
+            %(node_ready)b::bool[], %(cpu_usage)b::float8[], %(memory_usage)b::float8[],
+            %(disk_usage)b::float8[], %(current_pods)b::int4[], %(load_average)b::float8[])
+  WITH ORDINALITY AS beat (worker_id, epoch, boot_id, seq, node_ready,
+                           cpu_usage, memory_usage, disk_usage, current_pods, load_average, place),
+  workers w
 WHERE h.worker_id = beat.worker_id AND w.id = beat.worker_id
   AND w.epoch = beat.epoch AND w.removed_at IS NULL
   AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
@@ -142,7 +146,7 @@ FROM workers w JOIN heartbeats h ON h.worker_id = w.id WHERE w.id = ANY(%s)
 
 
 class PostgresBeats:
-    """One connection of its own, in autocommit: when the statement returns, the batch is durable."""
+    """One connection of its own, in autocommit: when the round trip ends, the batch is durable."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         """Prepare; it connects with the first batch."""
@@ -188,9 +192,11 @@ class PostgresBeats:
     ) -> list[Outcome]:
         columns = dict(zip(Beat._fields, map(list, zip(*beats, strict=True)), strict=True))
         now = self._clock()
-        cursor = await connection.execute(
-            POSTGRES_WRITE, {**columns, "now": now, "nodes_fresh": now - NODES_FRESH}, binary=True
-        )
+        async with connection.pipeline():  # both or neither, in one round trip
+            await connection.execute(POSTGRES_LOCK, {"worker_id": columns["worker_id"]})
+            cursor = await connection.execute(
+                POSTGRES_WRITE, {**columns, "now": now, "nodes_fresh": now - NODES_FRESH}, binary=True
+            )
         outcomes: list[Outcome | None] = [None] * len(beats)
         for place, words in await cursor.fetchall():
             outcomes[place - 1] = _stored(words)
@@ -292,7 +298,10 @@ SQLITE_WRITE = (
         previous_boot_id=case(
             (Heartbeat.boot_id != BOOT, Heartbeat.boot_id), else_=Heartbeat.previous_boot_id
         ),
-        seq=func.coalesce(_given(["seq"])["seq"], Heartbeat.seq),
+        seq=func.coalesce(
+            _given(["seq"])["seq"],
+            case((and_(BOOT.is_not(None), Heartbeat.boot_id.is_distinct_from(BOOT)), 0), else_=Heartbeat.seq),
+        ),
         **_given(["node_ready", "cpu_usage", "memory_usage", "disk_usage", "current_pods", "load_average"]),
     )
 )

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from control_api import schema
 from control_api.db import Database
-from control_api.errors import DatabaseUnavailable
-from control_api.workers import lifecycle_store, watch_store
+from control_api.enrolment.admission import Bootstrap
+from control_api.errors import DatabaseUnavailable, InvalidCredential
+from control_api.workers import lifecycle_store, operations, registry, watch_store
 from control_api.workers import store as reading
-from control_api.workers.beat_store import Beat, PostgresBeats, SqliteBeats, Stored, beat_store
+from control_api.workers.beat_store import Beat, Outcome, PostgresBeats, SqliteBeats, Stored, beat_store
+from control_api.workers.credentials import Credentials
 from control_api.workers.heartbeats import _status
-from control_api.workers.lifecycle import Intent, Node, Rules, Status
+from control_api.workers.lifecycle import Intent, Moment, Node, Rules, Status
 from control_api.workers.models import Heartbeat, Watch, Worker
+from control_api.workers.operator_wire import Rest
+from control_api.workers.registry import Doors, Entry
+from control_api.workers.wire import Registration
 from tests.control_api.servers import PostgreSQL, start_postgresql
 from tests.control_api.workers.test_store import add
-from tests.control_api.world import Clock, make_settings, running_api
+from tests.control_api.world import SETTINGS, TOKEN, Clock, make_settings, running_api
+
+DOORS = Doors(Bootstrap(TOKEN), Credentials([SETTINGS["WORKER_AUTH_SECRET"]]))
 
 
 @pytest.fixture
@@ -176,18 +184,50 @@ async def test_a_deadlock_is_tried_again(
     await store.close()
 
 
-async def test_a_batch_waits_for_a_registration_and_sees_it(
-    postgres_database: Database, clock: Clock
+def register(session: Session, at: Moment) -> Entry:
+    request = Registration(hostname="w1", ip_address="192.0.2.11", cpu_cores=8, machine_id="a" * 32)
+    return registry.register(session, DOORS, request, bearer=TOKEN, peer=None, at=at)
+
+
+def rest(session: Session, worker_id: UUID, at: Moment) -> None:
+    operations.rest(session, worker_id, Rest(reason="new disks"), actor="user:op", peer=None, at=at)
+
+
+HEARD = Stored(Intent.ACTIVE, True, Status.ACTIVE, True, True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        pytest.param(lambda s, _, at: register(s, at), InvalidCredential, id="registered again"),
+        pytest.param(
+            rest, HEARD._replace(intent=Intent.MAINTENANCE, recorded=Status.MAINTENANCE), id="resting"
+        ),
+        pytest.param(
+            lambda s, _, at: reading.record_changes(s, at, actor="monitor"),
+            HEARD._replace(recorded=Status.INACTIVE),
+            id="silent",
+        ),
+    ],
+)
+async def test_a_batch_sees_what_was_committed_while_it_waited(
+    postgres_database: Database,
+    clock: Clock,
+    change: Callable[[Session, UUID, Moment], object],
+    outcome: Outcome,
 ) -> None:
-    """The row is locked by somebody else: the batch waits, and then compares with what was committed."""
-    [worker_id] = populate(postgres_database, 1)
     store = PostgresBeats(postgres_database, clock)
-    dsn = postgres_database.url.set(drivername="postgresql").render_as_string()
-    async with await psycopg.AsyncConnection.connect(dsn) as other:
-        await other.execute("UPDATE heartbeats SET seq = 9, boot_id = %s", [UUID(int=1)])
-        late = asyncio.create_task(store.write([beat(worker_id)._replace(boot_id=UUID(int=1), seq=8)]))
+    with postgres_database.transaction() as session:
+        entry = register(session, Moment(clock(), Rules()))
+    worker_id = entry.worker.id
+    await store.write([beat(worker_id)])
+    with postgres_database.transaction() as session:
+        reading.record_changes(session, Moment(clock(), Rules()), actor="worker")
+    clock.advance(200)
+    with postgres_database.transaction() as session:
+        await asyncio.to_thread(change, session, worker_id, Moment(clock(), Rules()))
+        late = asyncio.create_task(store.write([beat(worker_id)]))
         await asyncio.sleep(0.2)
         assert not late.done()
-        await other.commit()
-        assert [getattr(outcome, "__name__", outcome) for outcome in await late] == ["HeartbeatOutOfOrder"]
+    assert await late == [outcome]
     await store.close()

@@ -112,6 +112,8 @@ SEQUENCES = [
     ("no sequence at all",       [(None, None), (None, None)],                           [200, 200]),
     ("without one in between",   [(BOOT, 3), (None, None), (BOOT, 3), (BOOT, 4)],        [200, 200, 409, 200]),
     ("only a boot",              [(BOOT, 3), (BOOT, None), (BOOT, 3)],                   [200, 200, 409]),
+    ("only a new boot",          [(BOOT, 9), (NEXT_BOOT, None), (NEXT_BOOT, 1)],         [200, 200, 200]),
+    ("a count before its boot",  [(None, 9), (BOOT, None), (BOOT, 1)],                   [200, 200, 200]),
 ]
 # fmt: on
 
