@@ -30,6 +30,7 @@ PAGES = {
     "first page": Listing(),
     **{f"by {sort}, {order}": Listing(sort=sort, order=order) for sort in Sort for order in Order},
     **{f"status {status}": Listing(statuses=(status,)) for status in Status},
+    **{f"{status} by status": Listing(statuses=(status,), sort=Sort.STATUS) for status in Status},
     "INACTIVE by createdAt": Listing(statuses=(Status.INACTIVE,), sort=Sort.CREATED_AT),
     "ACTIVE by cpuCores": Listing(statuses=(Status.ACTIVE,), sort=Sort.CPU_CORES),
     "every status": Listing(statuses=tuple(Status)),
@@ -40,6 +41,8 @@ PAGES = {
     "search, two letters": Listing(search="ab"),
     "search, a name": Listing(search="node-c4ca4238a0b9"),
     "search, nobody": Listing(search="no-such-host"),
+    "search, nobody by a letter": Listing(search="q"),
+    "search, nobody by a letter, by status": Listing(search="q", sort=Sort.STATUS),
     "search, late in the order": Listing(search="node-f"),
 }
 FAR_DOWN = Listing(search="zone")

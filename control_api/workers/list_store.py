@@ -4,13 +4,14 @@ A filter by status takes its candidates from the hand-made index of recorded sta
 status still is the wanted one. Between two looks of the monitor a worker may thus be missing, never wrong; when
 the monitor has not looked lately, all workers are derived instead.
 
-PostgreSQL believes that those who match a search are spread evenly over every order, and would walk along it for as
-long as it takes. So only the beginning is walked along; after that, all who match are found first and sorted then.
+PostgreSQL guesses how many match a search or a label, believes that they are spread evenly over every order, and
+would walk along it for as long as it takes. So only the beginning is walked along; after that, all who match are
+found first and sorted then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -33,7 +34,9 @@ COLUMNS: dict[Sort, Any] = {
     Sort.TOTAL_STORAGE_BYTES: Worker.total_storage_bytes,
 }
 UNIQUE = (Sort.HOSTNAME, Sort.NAME)
-FEW = 2000  # workers that a search walks along, whether they match or not
+SEPARATORS = "-.:"  # of the words of a name or an address
+WHOLE_TRIGRAM = 3  # letters
+FEW = 2000  # workers that a search, or a label, walks along, whether they match or not
 
 
 class Page(NamedTuple):
@@ -56,11 +59,11 @@ def page(session: Session, at: Moment, watch: Watch | None, wanted: Listing) -> 
     recorded = _looks(watch, at)
     asked = _conditions(session, at, wanted, recorded=recorded)
     found: list[Worker] = []
-    for stretch in _stretches(wanted):
+    for stretch in _stretches(wanted, recorded=recorded):
         limit = wanted.limit + 1 - len(found)
-        if wanted.search:
-            found += _search(session, wanted, stretch, asked, limit)
-        elif wanted.statuses and recorded and wanted.sort is Sort.HOSTNAME:
+        if wanted.search or wanted.labels:
+            found += _seek(session, wanted, stretch, asked, limit)
+        elif recorded and _is_merged(wanted):
             found += _load(session, _merged(wanted, asked))
         else:
             found += _load(session, _walk(wanted, stretch, asked, limit))
@@ -74,13 +77,15 @@ def _looks(watch: Watch | None, at: Moment) -> bool:
     return watch is not None and abs(at.now - watch.ticked_at) <= LOOKED_LATELY
 
 
-def _stretches(wanted: Listing) -> Iterable[Stretch]:
+def _stretches(wanted: Listing, *, recorded: bool) -> Iterable[Stretch]:
     """Return what the list consists of from the position on; workers without a value come last, by themselves."""
     after = wanted.after
+    if wanted.sort is Sort.STATUS and wanted.statuses and recorded:
+        return _status_by_status(wanted)
     if wanted.sort is Sort.STATUS:
         order: list[Any] = [StatusIndex.status, StatusIndex.hostname]
-        recorded = None if after is None else _recorded(str(after.key))
-        return [Stretch(order, order, [_beyond(order, recorded, wanted.order)])]
+        begins = None if after is None else _recorded(str(after.key))
+        return [Stretch(order, order, [_beyond(order, begins, wanted.order)])]
     column = COLUMNS[wanted.sort]
     order = [column] if wanted.sort in UNIQUE else [column, Worker.id]
     values = None if after is None else [after.key, after.worker_id][: len(order)]
@@ -93,33 +98,48 @@ def _stretches(wanted: Listing) -> Iterable[Stretch]:
     return [Stretch(order, order, [column.is_not(None), _beyond(order, values, wanted.order)]), without]
 
 
+def _status_by_status(wanted: Listing) -> Iterator[Stretch]:
+    """Yield a stretch for each wanted status: asked for several, PostgreSQL would sort all who have any of them."""
+    key, after = StatusIndex.hostname, wanted.after
+    begins = None if after is None else _recorded(str(after.key))
+    for status in sorted(set(wanted.statuses), reverse=wanted.order is Order.DESC):
+        values = None
+        if begins is not None and status == begins[0]:
+            values = begins[1:]
+        elif begins is not None and (status < begins[0]) is (wanted.order is Order.ASC):
+            continue
+        yield Stretch([key], [key], [StatusIndex.status == status, _beyond([key], values, wanted.order)])
+
+
 def _walk(wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:
     """Walk along the index of the order; for the status that is the hand-made one: recorded status, then hostname."""
     query = _within(wanted, _workers(), stretch).where(*asked)
     return query.order_by(*_directed(stretch.order, wanted.order)).limit(limit)
 
 
-def _search(
+def _seek(
     session: Session, wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int
 ) -> Sequence[Worker]:
     """Walk along the first few workers; if they do not fill the page, find all who match, and sort them then."""
-    walk = _walk(wanted, stretch, asked, limit)
     order = _directed(stretch.order, wanted.order)
     whole = _within(wanted, select(*stretch.keys).select_from(Worker), stretch).where(STANDING)
     last = session.execute(whole.order_by(*order).offset(FEW).limit(1)).first()
-    if last is None:
-        return _load(session, walk)
-    near = _load(session, walk.where(_up_to(stretch.keys, last, wanted.order)))
-    return near if len(near) == limit else _load(session, _sorted(wanted, stretch, asked, limit))
+    if last is not None:
+        near = [*asked, _up_to(stretch.keys, last, wanted.order)]
+        found = _load(session, _picked(wanted, stretch, near, limit, "NOT MATERIALIZED"))
+        if len(found) == limit:
+            return found
+    return _load(session, _picked(wanted, stretch, asked, limit, "MATERIALIZED"))
 
 
-def _sorted(
-    wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int
+def _picked(
+    wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int, found_first: str
 ) -> Select[Any]:
+    """Pick the workers, then load them. found_first: whether all who match are, as PostgreSQL calls it."""
     keys = {f"key_{number}": key for number, key in enumerate(stretch.order)}
     every = select(Worker.id, *(key.label(name) for name, key in keys.items()))
     every = _within(wanted, every.join(Heartbeat) if wanted.statuses else every, stretch).where(*asked)
-    found = every.cte("found").prefix_with("MATERIALIZED")
+    found = every.cte("found").prefix_with(found_first)
     picked = select(found).order_by(*_directed([found.c[key] for key in keys], wanted.order)).limit(limit)
     first = picked.subquery()
     query = _workers().join(first, first.c.id == Worker.id)
@@ -134,6 +154,11 @@ def _within(wanted: Listing, query: Select[Any], stretch: Stretch) -> Select[Any
 
 def _load(session: Session, query: Select[Any]) -> Sequence[Worker]:
     return session.scalars(query.options(contains_eager(Worker.heartbeat))).all()
+
+
+def _is_merged(wanted: Listing) -> bool:
+    """Say whether each status is a walk of its own, where the recorded ones can be trusted."""
+    return bool(wanted.statuses) and wanted.sort is Sort.HOSTNAME and not (wanted.search or wanted.labels)
 
 
 def _merged(wanted: Listing, asked: Sequence[ColumnElement[bool]]) -> Select[Any]:
@@ -174,7 +199,7 @@ def _conditions(
     conditions: list[Any] = [STANDING]
     if wanted.statuses:
         conditions.append(_has_status(at, wanted.statuses, recorded=recorded))
-    if wanted.statuses and recorded and wanted.sort not in (Sort.STATUS, Sort.HOSTNAME):
+    if wanted.statuses and recorded and wanted.sort is not Sort.STATUS and not _is_merged(wanted):
         candidates = select(StatusIndex.worker_id).where(StatusIndex.status.in_(wanted.statuses))
         conditions.append(Worker.id.in_(candidates))
     if wanted.intent is not None:
@@ -185,9 +210,21 @@ def _conditions(
         conditions.append(_has_node_state(at, wanted.node_state))
     conditions += [db.has_label(session, Worker.labels, key, value) for key, value in wanted.labels]
     if wanted.search:
-        columns = (Worker.hostname, Worker.name, Worker.ip_address)  # all of them in lower case
-        conditions.append(or_(*(column.contains(wanted.search, autoescape=True) for column in columns)))
+        conditions.append(or_(*_matches(wanted.search)))
     return conditions
+
+
+def _matches(text: str) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions of a search; of less than three letters, pg_trgm knows only those that begin a word."""
+    if not any(letter.isalnum() for letter in text):
+        yield false()
+        return
+    for column in (Worker.hostname, Worker.name, Worker.ip_address):  # all of them in lower case
+        if len(text) >= WHOLE_TRIGRAM or not text[0].isalnum():
+            yield column.contains(text, autoescape=True)
+        else:
+            yield column.startswith(text, autoescape=True)
+            yield from (column.contains(mark + text, autoescape=True) for mark in SEPARATORS)
 
 
 def _has_node_state(at: Moment, state: NodeState) -> ColumnElement[bool]:

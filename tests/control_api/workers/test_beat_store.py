@@ -29,7 +29,7 @@ from control_api.workers.registry import Doors, Entry
 from control_api.workers.wire import Registration
 from tests.control_api.servers import PostgreSQL, start_postgresql
 from tests.control_api.workers.test_store import add
-from tests.control_api.world import SETTINGS, TOKEN, Clock, make_settings, running_api
+from tests.control_api.world import SETTINGS, TOKEN, Clock, make_settings, registration, running_api
 
 DOORS = Doors(Bootstrap(TOKEN), Credentials([SETTINGS["WORKER_AUTH_SECRET"]]))
 
@@ -185,12 +185,14 @@ async def test_a_deadlock_is_tried_again(
 
 
 def register(session: Session, at: Moment) -> Entry:
-    request = Registration(hostname="w1", ip_address="192.0.2.11", cpu_cores=8, machine_id="a" * 32)
+    request = Registration.model_validate(registration(machineId="a" * 32, registrationToken=None))
     return registry.register(session, DOORS, request, bearer=TOKEN, peer=None, at=at)
 
 
 def rest(session: Session, worker_id: UUID, at: Moment) -> None:
-    operations.rest(session, worker_id, Rest(reason="new disks"), actor="user:op", peer=None, at=at)
+    operations.rest(
+        session, worker_id, Rest.model_validate({"reason": "new disks"}), actor="user:op", peer=None, at=at
+    )
 
 
 HEARD = Stored(Intent.ACTIVE, True, Status.ACTIVE, True, True, False, None)
