@@ -50,3 +50,17 @@ def test_every_option_of_the_lab_is_in_the_readme() -> None:
     }
     documented = set(re.findall(r"muster lab (\w+)", "".join(page.read_text() for page in PAGES)))
     assert names <= documented
+
+
+def test_every_test_that_the_rules_name_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/rules.md").read_text()))
+    sources = "".join(page.read_text() for page in (ROOT / "tests/control_api").rglob("test_*.py"))
+    assert len(named) > 40
+    assert named - set(re.findall(r"def (test_\w+)\(", sources)) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    rooms = "bench|control_api|docs|filter_plugins|inventory|lab|molecule|playbooks|roles|tests"
+    named = re.findall(rf"`((?:{rooms})/[\w./-]+)`", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
