@@ -7,21 +7,13 @@ import re
 from contextlib import suppress
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, JsonValue, StrictBool
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, StrictBool
 
 from control_api.envelope import Request
 from control_api.workers.wire import HOSTNAME, Address, Hostname, LabelKey, LabelValue, Text
 
 MAX_LABELS = 64
 UNSEEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-EXPECTED: dict[str, JsonValue] = {
-    "hostname": "w7",
-    "ipAddress": "192.0.2.17",
-    "labels": {"zone": "a"},
-    "maxPods": 50,
-}
-DECIDED: dict[str, JsonValue] = {"name": "big-one", "labels": {"zone": "b", "old": None}, "notes": None}
-NEW_DISK: dict[str, JsonValue] = {"reason": "new disk", "until": "2030-01-31T18:00:00Z", "drain": True}
 
 
 def _notes(value: str) -> str:
