@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from control_api import http, middleware, redis_link
+from control_api import examples, http, middleware, redis_link
 from control_api.attempts import Attempts, Counters, LoginAttempts
 from control_api.cluster import watching
 from control_api.cluster.kubernetes import Cluster, Kubernetes
@@ -98,6 +98,8 @@ def create_app(
         lifespan=lifespan,
     )
     api.state.service = service
+    described = api.openapi
+    api.openapi = lambda: examples.complete(described())  # type: ignore[method-assign]
     api.add_middleware(middleware.BodyLimit)
     api.add_middleware(middleware.SecurityHeaders)
     api.add_middleware(middleware.Counted, count=service.meters.request)

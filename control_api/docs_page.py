@@ -65,9 +65,16 @@ def _parameter(parameter: dict[str, Any]) -> str:
 
 def _content(holder: dict[str, Any]) -> str:
     return "".join(
-        f"<p>{escape(kind)}</p><pre>{_json(content.get('schema', {}))}</pre>"
+        f"<p>{escape(kind)}</p><pre>{_json(content.get('schema', {}))}</pre>{''.join(_examples(content))}"
         for kind, content in holder.get("content", {}).items()
     )
+
+
+def _examples(content: dict[str, Any]) -> Iterator[str]:
+    named = {name: shown["value"] for name, shown in content.get("examples", {}).items()}
+    unnamed = {"for example": content["example"]} if "example" in content else {}
+    for name, value in {**unnamed, **named}.items():
+        yield f"<p>{escape(name)}</p><pre>{escape(value) if isinstance(value, str) else _json(value)}</pre>"
 
 
 def _schemas(schema: dict[str, Any]) -> Iterator[str]:

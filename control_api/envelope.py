@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Payload = TypeVar("Payload")
@@ -48,5 +48,5 @@ class Success(Wire, Generic[Payload]):
     """The envelope of everything that went well."""
 
     success: Literal[True] = True
-    message: str
+    message: str = Field(examples=["Done"])
     data: Payload

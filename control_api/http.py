@@ -62,28 +62,40 @@ def failure(exc: errors.MusterError) -> tuple[int, bytes, list[tuple[bytes, byte
     return status, _failure_body(errors.code(type(exc)), str(exc), exc.details), headers
 
 
-COMMON: tuple[type[errors.MusterError], ...] = (
-    errors.Unauthorized,
-    errors.Forbidden,
-    errors.BodyTooLarge,
-    errors.InvalidRequest,
-    errors.TooManyAttempts,
-    errors.DatabaseUnavailable,
-)
+Answers = dict[int | str, dict[str, Any]]
 
 
-def answers(*more: type[errors.MusterError]) -> dict[int | str, dict[str, Any]]:
-    """Return the failures of an operation for OpenAPI: those that any operation has, and `more` of its own."""
-    documented: dict[int | str, dict[str, Any]] = {
-        400: {"model": Failure, "description": PLAIN[400][1]},
-        500: {"model": Failure, "description": "Something failed inside the control API."},
-    }
-    for kind in (*COMMON, *more):
+def answers(*more: type[errors.MusterError]) -> Answers:
+    """Return the failures of an operation that asks who one is, for OpenAPI: the usual ones, and `more` of its own."""
+    return answers_to_anyone(errors.Unauthorized, errors.Forbidden, *more)
+
+
+def answers_to_anyone(*more: type[errors.MusterError]) -> Answers:
+    """Return the failures of an operation that nobody needs a login for: the usual ones, and `more` of its own."""
+    name, message = PLAIN[400]
+    unreadable = _documented(name, message, _failure_body(name, message))
+    usual = (errors.BodyTooLarge, errors.InvalidRequest, errors.DatabaseUnavailable)
+    return {400: unreadable, **failures(*usual, *more)}
+
+
+def failures(*kinds: type[errors.MusterError]) -> Answers:
+    """Return these failures for OpenAPI, each with an example, and the one that any operation has."""
+    found: Answers = {}
+    for kind in (*kinds, errors.InternalError):
         status, body, _ = failure(kind())
-        answer = documented.setdefault(status, {"model": Failure, "description": str(kind())})
-        content = answer.setdefault("content", {"application/json": {"examples": {}}})
-        content["application/json"]["examples"][errors.code(kind)] = {"value": json.loads(body)}
-    return documented
+        answer = _documented(errors.code(kind), str(kind()), body)
+        known = found.setdefault(status, answer)["content"]["application/json"]["examples"]
+        known.update(answer["content"]["application/json"]["examples"])
+    return found
+
+
+def _documented(name: str, message: str, body: bytes) -> dict[str, Any]:
+    examples = {name: {"value": json.loads(body)}}
+    return {
+        "model": Failure,
+        "description": message,
+        "content": {"application/json": {"examples": examples}},
+    }
 
 
 def success(message: str, data: Payload) -> Success[Payload]:

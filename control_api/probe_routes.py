@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from control_api.envelope import Failure, Wire
-from control_api.errors import DatabaseUnavailable
-from control_api.http import Wired
+from control_api.envelope import Wire
+from control_api.errors import BodyTooLarge, DatabaseUnavailable
+from control_api.http import Wired, failures
 
-router = APIRouter(responses={"4XX": {"model": Failure}})
+router = APIRouter(responses=failures(BodyTooLarge))
 
 
 class Alive(Wire):
@@ -29,13 +29,25 @@ class Readiness(Wire):
     degraded: list[str]
 
 
+NOT_READY = Readiness(ready=False, database=False, monitor=True, degraded=[])
+
+
 @router.get("/healthz")
 async def healthz() -> Alive:
     """Say that the process is up, whatever it depends on."""
     return Alive(ok=True)
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready"}})
+@router.get(
+    "/readyz",
+    responses={
+        503: {
+            "model": Readiness,
+            "description": "Not ready",
+            "content": {"application/json": {"example": NOT_READY.model_dump(by_alias=True)}},
+        }
+    },
+)
 def readyz(response: Response, service: Wired) -> Readiness:
     """Say whether requests can be served: the database answers and the monitor's loop has looked lately."""
     try:

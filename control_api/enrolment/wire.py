@@ -16,6 +16,7 @@ from control_api.envelope import Request, Wire
 from control_api.workers.wire import LabelKey, LabelValue, Text
 
 DAY = 24 * 60 * 60
+Name = Annotated[str, Field(examples=["rack-7"])]
 
 
 def _name(value: str) -> str:
@@ -42,9 +43,7 @@ def _network(value: str) -> str:
 class NewEnrolmentToken(Request):
     """What a token is to allow. null is no limit, for the lifetime and for the number of machines."""
 
-    name: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", examples=["rack-7"]), AfterValidator(_name)
-    ]
+    name: Annotated[Name, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"), AfterValidator(_name)]
     description: Text | None = None
     ttl_seconds: Annotated[int, Field(strict=True, ge=60, le=365 * DAY)] | None = Field(
         DAY, description="How long it lets machines in; null: until it is revoked."
@@ -56,7 +55,7 @@ class NewEnrolmentToken(Request):
         list[Annotated[str, Field(max_length=49), AfterValidator(_network)]], Field(max_length=32)
     ] = Field([], description="Networks that machines may come from, by observed address; none: all.")
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = Field(
-        {}, description="Labels that a new worker gets.", examples=[{"zone": "a"}]
+        {}, description="Labels that a new worker gets."
     )
     approval_required: bool = Field(
         False, strict=True, description="A worker gets no join token until an operator approves it."
@@ -72,7 +71,7 @@ class EnrolmentTokenView(Wire):
     """A token as administrators see it; the secret is not kept."""
 
     id: UUID
-    name: str
+    name: Name
     description: str | None
     status: TokenStatus
     uses: int

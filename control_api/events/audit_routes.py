@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,17 +10,27 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, AwareDatetime
 
-from control_api.envelope import Failure, Success
+from control_api import examples
+from control_api.envelope import Success
 from control_api.events import audit, audit_store, audit_wire
 from control_api.events.audit_store import Filter
-from control_api.events.models import Outcome
-from control_api.http import Auditor, Now, Peer, Wired, success
+from control_api.events.models import AuditEntry, Outcome
+from control_api.http import Auditor, Now, Peer, Wired, answers, success
 
 MAX_PAGE = 500
 JSON_LINES = "application/x-ndjson"
-router = APIRouter(
-    prefix="/api/audit", tags=["audit"], responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}}
+EXAMPLE = AuditEntry(
+    id=41,
+    at=datetime(2030, 1, 31, 18, tzinfo=UTC),
+    actor="user:ann",
+    action="worker.create",
+    subject=f"worker:{examples.ID}",
+    outcome=Outcome.DONE,
+    peer="192.0.2.50",
+    request_id="0f8fad5bd9cb469fa165708677289501",
+    details={"hostname": "w1"},
 )
+router = APIRouter(prefix="/api/audit", tags=["audit"])
 
 
 class Format(StrEnum):
@@ -58,7 +68,7 @@ def filter_of(
 Wanted = Annotated[Filter, Depends(filter_of)]
 
 
-@router.get("")
+@router.get("", responses=answers())
 def entries(
     *,
     _auditor: Auditor,
@@ -85,10 +95,17 @@ def entries(
         200: {
             "description": "Every entry, the oldest first. A download that breaks off is not complete.",
             "content": {
-                JSON_LINES: {"schema": {"type": "string"}},
-                "text/csv": {"schema": {"type": "string"}},
+                JSON_LINES: {
+                    "schema": {"type": "string"},
+                    "example": "".join(audit_wire.json_lines([EXAMPLE])),
+                },
+                "text/csv": {
+                    "schema": {"type": "string"},
+                    "example": "".join(audit_wire.csv_lines([EXAMPLE])),
+                },
             },
-        }
+        },
+        **answers(),
     },
 )
 def export(

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from control_api.envelope import Wire
 from control_api.events.models import AuditEntry, Outcome
 
@@ -26,7 +28,9 @@ class AuditView(Wire):
     outcome: Outcome
     peer: str | None
     request_id: str | None
-    details: dict[str, Any]
+    details: dict[str, Any] = Field(
+        examples=[{"reason": "new disk", "until": "2030-01-31T18:00:00Z", "drain": True}]
+    )
 
 
 class AuditPage(Wire):

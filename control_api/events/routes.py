@@ -8,17 +8,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query
 
 from control_api.envelope import Failure
+from control_api.errors import Overloaded
 from control_api.events.event_store import Kind
 from control_api.events.http import EventStream
-from control_api.http import BearerToken, Viewer, Wired
+from control_api.http import Answers, BearerToken, Viewer, Wired, answers
 from control_api.identity import gate
 
 LARGEST = 2**63 - 1
-# A model alone would be documented as the media type of the stream.
-REFUSED = {
-    "description": "Why not, in the envelope.",
-    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{Failure.__name__}"}}},
-}
+REFUSED = {"$ref": f"#/components/schemas/{Failure.__name__}"}
 router = APIRouter(prefix="/api")
 Position = Annotated[int | None, Query(ge=0, le=LARGEST, description="Begin behind this event.")]
 STREAM = """: still here
@@ -29,6 +26,17 @@ data: {"id":42,"kind":"worker.transition","at":"2026-11-24T12:01:35+00:00","work
 "name":"w1","from":"ACTIVE","to":"INACTIVE","reason":"not heard for 91 s","actor":"monitor","evidence":{}}
 id: 42
 """
+
+
+def refusals(documented: Answers) -> Answers:
+    """Return the failures with the schema written out; a model would be documented as the media type of the stream."""
+    return {
+        status: {
+            "description": answer["description"],
+            "content": {kind: {"schema": REFUSED, **content} for kind, content in answer["content"].items()},
+        }
+        for status, answer in documented.items()
+    }
 
 
 def reachable(service: Wired) -> None:
@@ -46,8 +54,7 @@ def reachable(service: Wired) -> None:
             "description": "Server-sent events; the stream does not end by itself.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
         },
-        "4XX": REFUSED,
-        "5XX": REFUSED,
+        **refusals(answers(Overloaded)),
     },
 )
 async def events(

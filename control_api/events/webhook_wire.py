@@ -15,19 +15,16 @@ from control_api.workers.lifecycle import Status
 
 LARGEST = 2**63 - 1
 URL = r"^https?://[^\x00-\x20\x7f-\U0010ffff]+$"
-Url = Annotated[str, Field(max_length=2000, pattern=URL, examples=["https://hooks.paas.example/muster"])]
+Url = Annotated[str, Field(max_length=2000, pattern=URL)]
 Kinds = Annotated[
     list[Kind],
-    Field(
-        max_length=8, description="Only events of these kinds; none means all.", examples=[[Kind.TRANSITION]]
-    ),
+    Field(max_length=8, description="Only events of these kinds; none means all."),
 ]
 Statuses = Annotated[
     list[Status],
     Field(
         max_length=8,
         description="Of the changes of status only those to one of these; none means all.",
-        examples=[[Status.INACTIVE, Status.ACTIVE]],
     ),
 ]
 EventId = Annotated[int, Field(strict=True, ge=0, le=LARGEST, examples=[41])]

@@ -6,18 +6,15 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from control_api.envelope import Failure, Success
-from control_api.http import AdminPerson, Now, Wired, success
+from control_api.envelope import Success
+from control_api.errors import ApiKeyNotFound, KeyNameTaken
+from control_api.http import AdminPerson, Now, Wired, answers, success
 from control_api.identity import key_store, keys, wire
 
-router = APIRouter(
-    prefix="/api/api-keys",
-    tags=["access"],
-    responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}},
-)
+router = APIRouter(prefix="/api/api-keys", tags=["access"])
 
 
-@router.get("")
+@router.get("", responses=answers())
 def api_keys(_admin: AdminPerson, service: Wired) -> Success[wire.ApiKeyList]:
     """List the keys, also revoked ones, the newest first."""
     with service.database.reading() as session:
@@ -25,7 +22,7 @@ def api_keys(_admin: AdminPerson, service: Wired) -> Success[wire.ApiKeyList]:
     return success(f"{len(views)} API keys", wire.ApiKeyList(api_keys=views))
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=answers(KeyNameTaken))
 def create(request: wire.NewApiKey, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.MadeApiKey]:
     """Make a key. The answer shows it, once."""
     key, stored = keys.create(
@@ -39,7 +36,7 @@ def create(request: wire.NewApiKey, admin: AdminPerson, service: Wired, now: Now
     return success("API key made; it is not shown again", wire.made_key(key, stored))
 
 
-@router.delete("/{key_id}")
+@router.delete("/{key_id}", responses=answers(ApiKeyNotFound))
 def revoke(key_id: UUID, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.ApiKeyView]:
     """Revoke a key, at once."""
     revoked = keys.revoke(service.database, key_id, actor=admin.actor, now=now)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from control_api.envelope import Failure, Success
-from control_api.http import Now, Peer, Person, Someone, Wired, success
+from control_api.envelope import Success
+from control_api.errors import InvalidLogin, Overloaded, TooManyAttempts, Unauthorized, UserNotFound
+from control_api.http import Now, Peer, Person, Someone, Wired, answers, answers_to_anyone, success
 from control_api.identity import gate, wire
 from control_api.identity.logins import Pair
 
-router = APIRouter(
-    prefix="/api/auth", tags=["access"], responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}}
-)
+router = APIRouter(prefix="/api/auth", tags=["access"])
 
 
-@router.post("/login")
+@router.post("/login", responses=answers_to_anyone(InvalidLogin, TooManyAttempts, Overloaded))
 def login(request: wire.Login, service: Wired, now: Now, peer: Peer) -> Success[wire.LoggedIn]:
     """Exchange a username and a password for tokens."""
     password = request.password.get_secret_value()
@@ -22,21 +21,21 @@ def login(request: wire.Login, service: Wired, now: Now, peer: Peer) -> Success[
     return success("Logged in", _shown(pair))
 
 
-@router.post("/refresh")
+@router.post("/refresh", responses=answers_to_anyone(Unauthorized))
 def refresh(request: wire.Refresh, service: Wired, now: Now, peer: Peer) -> Success[wire.LoggedIn]:
     """Exchange a refresh token for new tokens. It is used once: who sends it again ends the whole login."""
     pair = gate.renew(service, request.refresh_token.get_secret_value(), peer=peer, now=now)
     return success("Tokens renewed", _shown(pair))
 
 
-@router.post("/logout")
+@router.post("/logout", responses=answers())
 def logout(caller: Person, service: Wired, now: Now, peer: Peer) -> Success[wire.LoggedOut]:
     """End this login: its access tokens and its refresh token are no longer good, at once."""
     gate.log_out(service, caller, peer=peer, now=now)
     return success("Logged out", wire.LoggedOut())
 
 
-@router.post("/password")
+@router.post("/password", responses=answers(UserNotFound, TooManyAttempts, Overloaded))
 def change_password(
     request: wire.PasswordChange, caller: Person, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.LoggedIn]:
@@ -46,7 +45,7 @@ def change_password(
     return success("Password changed", _shown(pair))
 
 
-@router.get("/me")
+@router.get("/me", responses=answers_to_anyone(Unauthorized))
 def me(caller: Someone) -> Success[wire.Me]:
     """Show who asks."""
     shown = wire.Me(

@@ -6,16 +6,15 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from control_api.envelope import Failure, Success
-from control_api.http import AdminPerson, Now, Wired, success
+from control_api.envelope import Success
+from control_api.errors import LastAdmin, Overloaded, UsernameTaken, UserNotFound
+from control_api.http import AdminPerson, Now, Wired, answers, success
 from control_api.identity import accounts, store, wire
 
-router = APIRouter(
-    prefix="/api/users", tags=["access"], responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}}
-)
+router = APIRouter(prefix="/api/users", tags=["access"])
 
 
-@router.get("")
+@router.get("", responses=answers())
 def users(_admin: AdminPerson, service: Wired) -> Success[wire.UserList]:
     """List the users, by name."""
     with service.database.reading() as session:
@@ -23,7 +22,7 @@ def users(_admin: AdminPerson, service: Wired) -> Success[wire.UserList]:
     return success(f"{len(views)} users", wire.UserList(users=views))
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=answers(UsernameTaken, Overloaded))
 def create(request: wire.NewUser, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.UserView]:
     """Add a user."""
     password = request.password.get_secret_value()
@@ -33,14 +32,14 @@ def create(request: wire.NewUser, admin: AdminPerson, service: Wired, now: Now) 
     return success("User created", wire.user_view(user))
 
 
-@router.get("/{user_id}")
+@router.get("/{user_id}", responses=answers(UserNotFound))
 def user(user_id: UUID, _admin: AdminPerson, service: Wired) -> Success[wire.UserView]:
     """Show one user."""
     with service.database.reading() as session:
         return success("User found", wire.user_view(accounts.find(session, user_id)))
 
 
-@router.patch("/{user_id}")
+@router.patch("/{user_id}", responses=answers(UserNotFound, LastAdmin, Overloaded))
 def change(
     user_id: UUID, request: wire.UserChange, admin: AdminPerson, service: Wired, now: Now
 ) -> Success[wire.UserView]:
@@ -57,7 +56,7 @@ def change(
     return success("User changed", wire.user_view(user))
 
 
-@router.delete("/{user_id}")
+@router.delete("/{user_id}", responses=answers(UserNotFound, LastAdmin))
 def remove(user_id: UUID, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.UserView]:
     """Remove a user; every login of that user ends at once."""
     user = accounts.remove(service.database, user_id, actor=admin.actor, now=now)

@@ -15,7 +15,8 @@ from control_api.identity.roles import Role, Scope
 
 NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
-Name = Annotated[str, Field(pattern=NAME, examples=["ann"])]
+Name = Annotated[str, Field(pattern=NAME)]
+KeyName = Annotated[str, Field(examples=["provisioning"])]
 
 
 def encodable(secret: SecretStr) -> SecretStr:
@@ -35,7 +36,6 @@ NewPassword = Annotated[
         max_length=1024,
         json_schema_extra={"minLength": passwords.SHORTEST},  # refused with a better sentence than pydantic's
         description="At least 12 characters, 5 different ones, and not the username.",
-        examples=["correct-horse-battery"],
     ),
     AfterValidator(encodable),
 ]
@@ -44,7 +44,7 @@ NewPassword = Annotated[
 class Login(Request):
     """Who logs in."""
 
-    username: Annotated[str, Field(min_length=1, max_length=63, pattern=NO_CONTROL, examples=["ann"])]
+    username: Annotated[str, Field(min_length=1, max_length=63, pattern=NO_CONTROL)]
     password: Password
 
 
@@ -81,7 +81,7 @@ class Me(Wire):
     id: UUID | None
     username: str
     role: Role | None
-    scopes: list[Scope]
+    scopes: list[Scope] = Field(examples=[[]])
 
 
 class NewUser(Request):
@@ -119,8 +119,8 @@ class UserList(Wire):
 class NewApiKey(Request):
     """A key to be; without expiresAt it is good until it is revoked."""
 
-    name: Annotated[str, Field(pattern=NAME, examples=["provisioning"])]
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope), examples=[["enrolment"]])]
+    name: Annotated[KeyName, Field(pattern=NAME)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
     expires_at: AwareDatetime | None = None
 
 
@@ -128,7 +128,7 @@ class ApiKeyView(Wire):
     """A key, without what authenticates; lastUsedAt is exact to a minute."""
 
     id: UUID
-    name: str
+    name: KeyName
     scopes: list[Scope]
     created_by: str
     created_at: datetime

@@ -6,14 +6,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from control_api import http
-from control_api.envelope import Failure
 from control_api.errors import DatabaseUnavailable, Forbidden, Unauthorized
 from control_api.http import BearerToken, Now, Peer, Wired
 from control_api.identity.roles import Role, Scope
 from control_api.metrics import gauges
 
 may_read = http.allowed(Role.VIEWER, Scope.METRICS)
-router = APIRouter(responses={"4XX": {"model": Failure}, "5XX": {"model": Failure}})
+router = APIRouter()
 EXAMPLE = """# HELP muster_workers Workers, by status.
 # TYPE muster_workers gauge
 muster_workers{status="ACTIVE"} 2.0
@@ -44,7 +43,8 @@ def reader(request: Request, token: BearerToken, service: Wired, now: Now, peer:
         200: {
             "description": "Metrics in the text format of Prometheus.",
             "content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}},
-        }
+        },
+        **http.answers(),
     },
 )
 def metrics(service: Wired, now: Now) -> Response:

@@ -15,16 +15,16 @@ from control_api.cluster.joining import Handout
 from control_api.envelope import Success
 from control_api.errors import (
     Conflict,
-    HostnameTaken,
     InvalidCredential,
     InvalidRegistrationToken,
     MusterError,
+    TooManyAttempts,
     Unauthorized,
     WorkerNotFound,
     WorkerRemoved,
 )
 from control_api.events import audit
-from control_api.http import BearerToken, Now, Operator, Peer, Wired, answers, success
+from control_api.http import BearerToken, Now, Operator, Peer, Wired, answers, answers_to_anyone, success
 from control_api.service import Service
 from control_api.workers import registry, store, wire
 from control_api.workers.credentials import Claim
@@ -44,7 +44,9 @@ router = APIRouter(prefix="/api", tags=["workers"])
     status_code=201,
     responses={
         200: {"model": Success[wire.Registered], "description": "The machine was known."},
-        **answers(InvalidRegistrationToken, HostnameTaken),
+        **answers_to_anyone(
+            InvalidRegistrationToken, InvalidCredential, TooManyAttempts, *registry.TAKEN.values()
+        ),
     },
 )
 def register(
@@ -98,7 +100,8 @@ def register(
 
 
 @router.put(
-    "/workers/{worker_id}/join-error", responses=answers(InvalidCredential, WorkerNotFound, WorkerRemoved)
+    "/workers/{worker_id}/join-error",
+    responses=answers_to_anyone(InvalidCredential, WorkerNotFound, WorkerRemoved),
 )
 def join_error(
     worker_id: UUID, said: wire.JoinError, token: BearerToken, service: Wired, now: Now, peer: Peer
@@ -142,7 +145,9 @@ def approve(
     return success(said, wire.view(worker, at))
 
 
-@router.post("/workers/{worker_id}/rotate", responses=answers(WorkerNotFound, WorkerRemoved))
+@router.post(
+    "/workers/{worker_id}/rotate", responses=answers(InvalidCredential, WorkerNotFound, WorkerRemoved)
+)
 def rotate(
     request: Request, worker_id: UUID, token: BearerToken, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.Rotated]:

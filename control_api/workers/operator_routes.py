@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter
 
 from control_api.envelope import Success
-from control_api.errors import Conflict, WorkerNotFound
+from control_api.errors import HostnameTaken, NameTaken, WorkerNotFound
 from control_api.http import Admin, Now, Operator, Peer, Wired, answers, success
 from control_api.workers import operations, store, wire
 from control_api.workers.operator_wire import Change, Creation, Rest
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 router = APIRouter(prefix="/api", tags=["workers"])
 
 
-@router.post("/workers", status_code=201, responses=answers(Conflict))
+@router.post("/workers", status_code=201, responses=answers(HostnameTaken, NameTaken))
 def create(
     request: Creation, caller: Admin, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.WorkerView]:
@@ -29,7 +29,7 @@ def create(
     return success("Worker created", wire.view(worker, at))
 
 
-@router.patch("/workers/{worker_id}", responses=answers(WorkerNotFound, Conflict))
+@router.patch("/workers/{worker_id}", responses=answers(WorkerNotFound, NameTaken))
 def change(
     worker_id: UUID, request: Change, caller: Admin, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.WorkerView]:

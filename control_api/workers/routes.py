@@ -17,7 +17,16 @@ from control_api.errors import (
     WorkerNotFound,
     WorkerRemoved,
 )
-from control_api.http import BearerToken, InventoryReader, Now, Viewer, Wired, answers, success
+from control_api.http import (
+    BearerToken,
+    InventoryReader,
+    Now,
+    Viewer,
+    Wired,
+    answers,
+    answers_to_anyone,
+    success,
+)
 from control_api.workers import inventory, inventory_store, list_store, listing, registry, store, wire
 
 log = structlog.get_logger()
@@ -27,7 +36,8 @@ router = APIRouter(prefix="/api", tags=["workers"])
 
 
 @router.patch(
-    "/workers/{worker_id}/heartbeat", responses=answers(*OF_A_WORKER, HeartbeatOutOfOrder, Overloaded)
+    "/workers/{worker_id}/heartbeat",
+    responses=answers_to_anyone(*OF_A_WORKER, HeartbeatOutOfOrder, Overloaded),
 )
 def heartbeat(worker_id: UUID, token: BearerToken, report: wire.HeartbeatReport) -> Success[wire.Received]:
     """Send a heartbeat, with the worker's credential. Every field may be left out."""
@@ -35,7 +45,7 @@ def heartbeat(worker_id: UUID, token: BearerToken, report: wire.HeartbeatReport)
     raise NotImplementedError
 
 
-@router.post("/workers/{worker_id}/leave", responses=answers(*OF_A_WORKER))
+@router.post("/workers/{worker_id}/leave", responses=answers_to_anyone(*OF_A_WORKER))
 def leave(
     worker_id: UUID, token: BearerToken, service: Wired, now: Now, goodbye: wire.Goodbye | None = None
 ) -> Success[wire.Left]:

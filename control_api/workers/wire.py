@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, StrictBool
 
 from control_api.envelope import Request, Wire
 from control_api.workers import lifecycle, listing
@@ -91,6 +91,7 @@ Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
 Bytes = Annotated[int, BeforeValidator(quantity, json_schema_input_type=int | str)]
 Text = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Line = Annotated[str, AfterValidator(_printable)]
+JoinSentence = Annotated[Line, Field(examples=["The K3s server at https://192.0.2.1:6443 does not answer."])]
 LabelKey = Annotated[str, Field(max_length=317, pattern=rf"^{LABEL_KEY}$")]
 LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^{LABEL_VALUE}$")]
 Selector = Annotated[str, Field(max_length=381, pattern=rf"^{LABEL_KEY}(={LABEL_VALUE})?$")]
@@ -153,13 +154,13 @@ class HeartbeatReport(Request):
 class Goodbye(Request):
     """Why a worker leaves, when it says so."""
 
-    reason: Text | None = None
+    reason: Text | None = Field(None, examples=["the machine is shut down"])
 
 
 class JoinError(Request):
     """Why a worker has not joined the cluster, in one sentence."""
 
-    join_error: Annotated[Line, Field(min_length=1, max_length=500)]
+    join_error: Annotated[JoinSentence, Field(min_length=1, max_length=500)]
 
 
 class ListQuery(Request):
@@ -203,7 +204,7 @@ class ListQuery(Request):
 class Maintenance(Wire):
     """Why a worker is in maintenance, who wanted it, since and until when; drain: whether its pods shall move."""
 
-    reason: str
+    reason: str = Field(examples=["new disk"])
     by: str
     since: datetime
     until: datetime | None
@@ -258,7 +259,7 @@ class WorkerView(Wire):
 class HeartbeatTarget(Wire):
     """Where to send heartbeats, and how often."""
 
-    url: str
+    url: str = Field(examples=["/api/workers/7034f966-b7f4-4394-b22d-0c8180282204/heartbeat"])
     interval_seconds: int
 
 
@@ -283,6 +284,8 @@ class Rotated(Wire):
 class Received(Wire):
     """The answer to a heartbeat; a credential comes with it when the old one is to be replaced."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"nextInSeconds": 30, "status": "ACTIVE"}]})
+
     next_in_seconds: int
     status: Status
     credential: str | None = None
@@ -291,13 +294,13 @@ class Received(Wire):
 class Left(Wire):
     """The answer to a goodbye."""
 
-    status: Status
+    status: Status = Field(examples=[Status.INACTIVE])
 
 
 class JoinErrorNoted(Wire):
     """The answer to the reason of a failed join: what is written down now."""
 
-    join_error: str
+    join_error: JoinSentence
 
 
 class Removed(Wire):
@@ -363,8 +366,8 @@ class TransitionView(Wire):
     id: int
     from_status: Status | None = Field(serialization_alias="from")
     to_status: Status | None = Field(serialization_alias="to")
-    reason: str
-    actor: str
+    reason: str = Field(examples=["not heard for 91 s"])
+    actor: str = Field(examples=["monitor"])
     evidence: dict[str, Any]
     at: datetime
 
@@ -405,11 +408,13 @@ class ClusterView(Wire):
 class Stats(Wire):
     """The fleet in numbers."""
 
-    total: int
+    total: int = Field(examples=[10])
     by_status: dict[Status, int]
-    cpu_cores: Amount
-    memory_bytes: Amount
-    storage_bytes: Amount
+    cpu_cores: Amount = Field(examples=[{"total": 80, "active": 72, "used": 31.5}])
+    memory_bytes: Amount = Field(examples=[{"total": 343597383680, "active": 309237645312, "used": 1.2e11}])
+    storage_bytes: Amount = Field(
+        examples=[{"total": 4680000000000, "active": 4212000000000, "used": 1.9e12}]
+    )
     pods: Pods
     cluster: ClusterView
 

@@ -17,6 +17,7 @@ async def test_the_page_shows_every_operation_without_foreign_assets(sqlite_api:
     for path, operations in schema["paths"].items():
         for method in operations:
             assert f"<b>{method.upper()}</b> <code>{path}</code>" in answer.text
+    assert "HOSTNAME_TAKEN" in answer.text
     assert "<script" not in answer.text
     assert re.findall(r"(?:src|href)=\"([^\"]+)\"", answer.text) == ["/api/openapi.json"]
 
@@ -34,11 +35,16 @@ def test_whatever_the_document_holds_is_text() -> None:
     operation = {
         "description": evil,
         "parameters": [{"name": evil, "in": evil, "required": True, "schema": {"title": evil}}],
-        "requestBody": {"content": {evil: {"schema": {"title": evil}}}},
-        "responses": {"200": {"description": evil}},
+        "requestBody": {"content": {evil: {"schema": {"title": evil}, "example": evil}}},
+        "responses": {
+            "200": {
+                "description": evil,
+                "content": {"application/json": {"examples": {evil: {"value": {evil: evil}}}}},
+            }
+        },
     }
     shown = docs_page.page(
         {"paths": {f"/{evil}": {"get": operation}}, "components": {"schemas": {evil: evil}}}
     )
     assert "<script" not in shown
-    assert shown.count("&lt;script&gt;") == 10
+    assert shown.count("&lt;script&gt;") == 14
