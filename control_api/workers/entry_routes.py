@@ -48,6 +48,7 @@ router = APIRouter(prefix="/api", tags=["workers"])
             InvalidRegistrationToken, InvalidCredential, TooManyAttempts, *registry.TAKEN.values()
         ),
     },
+    openapi_extra={"security": [{}]},  # or nothing in the header, but a token in the body
 )
 def register(
     *,

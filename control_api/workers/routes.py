@@ -39,7 +39,9 @@ router = APIRouter(prefix="/api", tags=["workers"])
     "/workers/{worker_id}/heartbeat",
     responses=answers_to_anyone(*OF_A_WORKER, HeartbeatOutOfOrder, Overloaded),
 )
-def heartbeat(worker_id: UUID, token: BearerToken, report: wire.HeartbeatReport) -> Success[wire.Received]:
+def heartbeat(
+    worker_id: UUID, token: BearerToken, report: wire.HeartbeatReport | None = None
+) -> Success[wire.Received]:
     """Send a heartbeat, with the worker's credential. Every field may be left out."""
     # Written down for the documentation only: workers/heartbeats.py answers in front of the application.
     raise NotImplementedError

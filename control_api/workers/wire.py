@@ -18,9 +18,10 @@ from control_api.workers.listing import LONGEST, Listing, NodeState, Order, Sort
 from control_api.workers.models import Transition, Worker
 from control_api.workers.store import Tally
 
-HOSTNAME = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z"
-)
+HOST_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOST_LABELS = rf"{HOST_LABEL}(\.{HOST_LABEL})*"
+LONGEST_HOSTNAME = 253
+HOSTNAME = re.compile(rf"(?=.{{1,{LONGEST_HOSTNAME}}}\Z){HOST_LABELS}\Z")
 QUANTITY = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)(Ki|Mi|Gi|Ti|Pi|Ei|k|K|M|G|T|P|E)?\Z")
 SSH_KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]{1,60}) [A-Za-z0-9+/]{16,4000}={0,3}\Z"
@@ -86,8 +87,17 @@ def _ssh_key(value: str) -> str:
     return value
 
 
-Hostname = Annotated[str, AfterValidator(_hostname)]
-Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
+# Their forms are documented, and refused with a better sentence than pydantic's.
+Hostname = Annotated[
+    str,
+    AfterValidator(_hostname),
+    Field(json_schema_extra={"pattern": f"^{HOST_LABELS}$", "maxLength": LONGEST_HOSTNAME}),
+]
+Address = Annotated[
+    str,
+    Field(max_length=45, json_schema_extra={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
+    AfterValidator(_address),
+]
 Bytes = Annotated[int, BeforeValidator(quantity, json_schema_input_type=int | str)]
 Text = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Line = Annotated[str, AfterValidator(_printable)]

@@ -14,7 +14,7 @@ from control_api import errors, examples, http
 from control_api.app import create_app
 from control_api.errors import MusterError
 from tests.control_api.test_http import everything
-from tests.control_api.world import Api, bearer, make_settings
+from tests.control_api.world import Api, bearer, make_settings, registration
 
 JSON = "application/json"
 Document = dict[str, Any]
@@ -154,3 +154,43 @@ async def test_the_service_accepts_every_example_of_a_body(sqlite_api: Api, docu
             method.upper(), url, json=content["example"], headers=headers
         )
         assert answer.status_code not in {400, 422}, (method, path, answer.text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hostname", "w1"),
+        ("hostname", "w1.rack-7.example"),
+        ("hostname", "a" * 63),
+        ("hostname", "a" * 64),
+        ("hostname", ".".join(["a" * 63] * 4)[:253]),
+        ("hostname", ".".join(["a" * 63] * 4)[:254]),
+        ("hostname", "W1"),
+        ("hostname", "-w1"),
+        ("hostname", "w1\n"),
+        ("hostname", ""),
+        ("ipAddress", "192.0.2.11"),
+        ("ipAddress", "2001:db8::1"),
+        ("ipAddress", "192.0.2.256"),
+        ("ipAddress", "w1"),
+    ],
+)
+async def test_the_form_of_a_name_and_of_an_address_is_documented_as_it_is_checked(
+    sqlite_api: Api, document: Document, field: str, value: str
+) -> None:
+    body = registration(**{field: value})
+    answer = await sqlite_api.client.post("/api/workers/register", json=body)
+    reference = {"$ref": "#/components/schemas/Registration", "components": document["components"]}
+    assert answer.status_code == (
+        201 if jsonschema_rs.is_valid(reference, body, validate_formats=True) else 422
+    )
+
+
+async def test_a_heartbeat_may_come_without_a_body_and_is_documented_so(
+    sqlite_api: Api, document: Document
+) -> None:
+    worker = await sqlite_api.register()
+    headers = bearer(worker["credential"])
+    answer = await sqlite_api.client.patch(worker["heartbeat"]["url"], headers=headers)
+    body = document["paths"]["/api/workers/{worker_id}/heartbeat"]["patch"]["requestBody"]
+    assert (answer.status_code, body.get("required", False)) == (200, False)
