@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.control_api.cli.test_serve import Service
 from tests.control_api.world import PASSWORD, SETTINGS
@@ -17,6 +18,16 @@ from tests.control_api.world import PASSWORD, SETTINGS
 # How many cases an operation gets, and from which seed: the same each time; `make fuzz` asks for many new ones.
 EXAMPLES = os.environ.get("MUSTER_FUZZ_EXAMPLES", "15")
 SEED = os.environ.get("MUSTER_FUZZ_SEED", "83")
+# What a worker's run must have come to: operations, and how often they were answered so.
+REACHED = {
+    ("POST", "/api/workers/register"): {200: 1, 201: 2, 409: 1, 422: 1},
+    ("POST", "/api/workers/{worker_id}/leave"): {200: 1, 401: 1, 422: 1},
+    ("PUT", "/api/workers/{worker_id}/join-error"): {200: 1, 401: 1, 422: 1},
+    ("POST", "/api/workers/{worker_id}/rotate"): {200: 2, 401: 1},  # the second with what the first gave
+    ("GET", "/api/peers"): {200: 1, 401: 1, 422: 1},
+}
+HEARTBEAT = "/api/workers/{worker_id}/heartbeat"
+REFUSED = ("HEARTBEAT_OUT_OF_ORDER", "INVALID_CREDENTIAL", "INVALID_REQUEST")
 
 
 @pytest.fixture
@@ -27,8 +38,8 @@ def service(postgresql_url: str, tmp_path: Path) -> Iterator[Service]:
     service.stop()
 
 
-def fuzz(service: Service, *options: str) -> str:
-    """Run the fuzzer to its end; what it said. Fails with that when it found anything."""
+def fuzz(service: Service, *options: str, **environment: str) -> None:
+    """Run the fuzzer to its end. Fails with that when it found anything."""
     done = subprocess.run(
         [
             Path(sys.executable).parent / "schemathesis",
@@ -46,15 +57,14 @@ def fuzz(service: Service, *options: str) -> str:
             *("--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off", *options),
         ],
         cwd=service.directory,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    summary = done.stdout.split("SUMMARY")[-1]
-    print(summary)
+    print(done.stdout[-4000:])
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
     assert "Traceback" not in (service.directory / "output").read_text()
-    return summary
 
 
 def test_nobody_gets_an_answer_that_is_not_documented(service: Service) -> None:
@@ -71,3 +81,35 @@ def test_an_admin_gets_an_answer_that_is_not_documented(service: Service) -> Non
         "--exclude-path-regex",
         "^/api/(auth/logout|events)$",
     )
+
+
+def test_a_worker_gets_an_answer_that_is_not_documented(service: Service) -> None:
+    worker = service.register(hostname="fuzzed")
+    paths = (HEARTBEAT, *(path for _, path in REACHED))
+    fuzz(
+        service,
+        *(option for path in paths for option in ("--include-path", path)),
+        PYTHONPATH=str(Path(__file__).parent),
+        SCHEMATHESIS_HOOKS="worker_hooks",
+        MUSTER_FUZZ_WORKER=worker["workerId"],
+        MUSTER_FUZZ_CREDENTIAL=worker["credential"],
+        MUSTER_FUZZ_TOKEN=service.secret("WORKER_REGISTRATION_TOKEN"),
+    )
+    told = metrics(service)
+    for (method, path), answered in REACHED.items():
+        counted = {
+            status: told.get(f"muster_http_requests_total {method} {path} {status}", 0) for status in answered
+        }
+        assert all(counted[status] >= least for status, least in answered.items()), (method, path, counted)
+    assert told["muster_heartbeats_accepted_total"] > 0
+    assert [reason for reason in REFUSED if not told[f"muster_heartbeats_refused_total {reason}"]] == []
+
+
+def metrics(service: Service) -> dict[str, float]:
+    """Return what the service has counted, by the name of the metric and the values of its labels."""
+    text = httpx2.get(f"{service.url}/metrics", headers=service.admin()).text
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
