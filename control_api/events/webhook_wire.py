@@ -14,7 +14,7 @@ from control_api.events.models import Delivery, State, Webhook
 from control_api.workers.lifecycle import Status
 
 LARGEST = 2**63 - 1
-URL = r"^https?://[^\x00-\x20\x7f-\U0010ffff]+$"
+URL = r"^https?://[!-~]+$"
 Url = Annotated[str, Field(max_length=2000, pattern=URL)]
 Kinds = Annotated[
     list[Kind],
