@@ -54,7 +54,14 @@ def find(session: Session, user_id: UUID) -> User:
 
 
 def create(
-    database: Database, username: str, password: str, role: Role, *, actor: str, now: datetime
+    database: Database,
+    username: str,
+    password: str,
+    role: Role,
+    *,
+    actor: str,
+    peer: str | None = None,
+    now: datetime,
 ) -> User:
     """Add a user. Raises InvalidRequest, UsernameTaken, Overloaded."""
     passwords.require_good(password, username)
@@ -63,7 +70,7 @@ def create(
         user = store.add_once(session, username, hashed, role, now)
         if user is None:
             raise UsernameTaken
-        _record(session, "user.create", user, actor=actor, now=now, role=role)
+        _record(session, "user.create", user, actor=actor, peer=peer, now=now, role=role)
         return user
 
 
@@ -76,6 +83,7 @@ def change(
     password: str | None = None,
     field: str = "password",
     actor: str,
+    peer: str | None = None,
     now: datetime,
 ) -> User:
     """Change what is given and differs; then every login of that user ends.
@@ -91,18 +99,18 @@ def change(
         _keep_an_admin(admins, user, wanted)
         if wanted:
             store.change(session, user, **wanted)
-            _record(session, "user.update", user, actor=actor, now=now, **_shown(wanted))
+            _record(session, "user.update", user, actor=actor, peer=peer, now=now, **_shown(wanted))
         return user
 
 
-def remove(database: Database, user_id: UUID, *, actor: str, now: datetime) -> User:
+def remove(database: Database, user_id: UUID, *, actor: str, peer: str | None = None, now: datetime) -> User:
     """Remove the user and return what it was. Raises UserNotFound, LastAdmin."""
     with database.transaction() as session:
         admins = store.lock_admins(session)
         user = _locked(session, user_id)
         _keep_an_admin(admins, user, {"disabled": True})
         store.remove(session, user)
-        _record(session, "user.remove", user, actor=actor, now=now)
+        _record(session, "user.remove", user, actor=actor, peer=peer, now=now)
         return user
 
 
@@ -132,7 +140,15 @@ def _shown(wanted: dict[str, Any]) -> dict[str, Any]:
     return {names[name]: value for name, value in wanted.items()}  # a password is blacked out there
 
 
-def _record(session: Session, action: str, user: User, *, actor: str, now: datetime, **details: Any) -> None:
-    audit.record(
-        session, actor=actor, action=action, subject=f"user:{user.username}", details=details, now=now
-    )
+def _record(
+    session: Session,
+    action: str,
+    user: User,
+    *,
+    actor: str,
+    peer: str | None = None,
+    now: datetime,
+    **details: Any,
+) -> None:
+    subject = f"user:{user.username}"
+    audit.record(session, actor=actor, action=action, subject=subject, peer=peer, details=details, now=now)

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from control_api.envelope import Success
 from control_api.errors import ApiKeyNotFound, KeyNameTaken
-from control_api.http import AdminPerson, Now, Wired, answers, success
+from control_api.http import AdminPerson, Now, Peer, Wired, answers, success
 from control_api.identity import key_store, keys, wire
 
 router = APIRouter(prefix="/api/api-keys", tags=["access"])
@@ -23,7 +23,9 @@ def api_keys(_admin: AdminPerson, service: Wired) -> Success[wire.ApiKeyList]:
 
 
 @router.post("", status_code=201, responses=answers(KeyNameTaken))
-def create(request: wire.NewApiKey, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.MadeApiKey]:
+def create(
+    request: wire.NewApiKey, admin: AdminPerson, service: Wired, now: Now, peer: Peer
+) -> Success[wire.MadeApiKey]:
     """Make a key. The answer shows it, once."""
     key, stored = keys.create(
         service.database,
@@ -31,13 +33,16 @@ def create(request: wire.NewApiKey, admin: AdminPerson, service: Wired, now: Now
         frozenset(request.scopes),
         expires_at=request.expires_at,
         actor=admin.actor,
+        peer=peer,
         now=now,
     )
     return success("API key made; it is not shown again", wire.made_key(key, stored))
 
 
 @router.delete("/{key_id}", responses=answers(ApiKeyNotFound))
-def revoke(key_id: UUID, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.ApiKeyView]:
+def revoke(
+    key_id: UUID, admin: AdminPerson, service: Wired, now: Now, peer: Peer
+) -> Success[wire.ApiKeyView]:
     """Revoke a key, at once."""
-    revoked = keys.revoke(service.database, key_id, actor=admin.actor, now=now)
+    revoked = keys.revoke(service.database, key_id, actor=admin.actor, peer=peer, now=now)
     return success("API key revoked", wire.key_view(revoked))

@@ -49,6 +49,7 @@ def create(
     *,
     expires_at: datetime | None,
     actor: str,
+    peer: str | None = None,
     now: datetime,
 ) -> tuple[str, ApiKey]:
     """Make a key; return it and what is stored of it. Raises InvalidRequest, KeyNameTaken."""
@@ -61,17 +62,17 @@ def create(
         if stored is None:
             raise KeyNameTaken
         details = {"scopes": sorted(scopes), "expiresAt": expires_at.isoformat() if expires_at else None}
-        _record(session, "api_key.create", stored, actor=actor, now=now, **details)
+        _record(session, "api_key.create", stored, actor=actor, peer=peer, now=now, **details)
         return key, stored
 
 
-def revoke(database: Database, key_id: UUID, *, actor: str, now: datetime) -> ApiKey:
+def revoke(database: Database, key_id: UUID, *, actor: str, peer: str | None = None, now: datetime) -> ApiKey:
     """Revoke the key and return it. Raises ApiKeyNotFound."""
     with database.transaction() as session:
         revoked = key_store.revoke(session, key_id, now)
         if revoked is None:
             raise ApiKeyNotFound
-        _record(session, "api_key.revoke", revoked, actor=actor, now=now)
+        _record(session, "api_key.revoke", revoked, actor=actor, peer=peer, now=now)
         return revoked
 
 
@@ -87,5 +88,15 @@ def authenticate(database: Database, key: str, now: datetime) -> Caller:
     return program(found.name, frozenset(Scope(scope) for scope in found.scopes))
 
 
-def _record(session: Session, action: str, key: ApiKey, *, actor: str, now: datetime, **details: Any) -> None:
-    audit.record(session, actor=actor, action=action, subject=f"api-key:{key.name}", details=details, now=now)
+def _record(
+    session: Session,
+    action: str,
+    key: ApiKey,
+    *,
+    actor: str,
+    peer: str | None,
+    now: datetime,
+    **details: Any,
+) -> None:
+    subject = f"api-key:{key.name}"
+    audit.record(session, actor=actor, action=action, subject=subject, peer=peer, details=details, now=now)

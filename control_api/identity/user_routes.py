@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from control_api.envelope import Success
 from control_api.errors import LastAdmin, Overloaded, UsernameTaken, UserNotFound
-from control_api.http import AdminPerson, Now, Wired, answers, success
+from control_api.http import AdminPerson, Now, Peer, Wired, answers, success
 from control_api.identity import accounts, store, wire
 
 router = APIRouter(prefix="/api/users", tags=["access"])
@@ -23,11 +23,13 @@ def users(_admin: AdminPerson, service: Wired) -> Success[wire.UserList]:
 
 
 @router.post("", status_code=201, responses=answers(UsernameTaken, Overloaded))
-def create(request: wire.NewUser, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.UserView]:
+def create(
+    request: wire.NewUser, admin: AdminPerson, service: Wired, now: Now, peer: Peer
+) -> Success[wire.UserView]:
     """Add a user."""
     password = request.password.get_secret_value()
     user = accounts.create(
-        service.database, request.username, password, request.role, actor=admin.actor, now=now
+        service.database, request.username, password, request.role, actor=admin.actor, peer=peer, now=now
     )
     return success("User created", wire.user_view(user))
 
@@ -41,7 +43,7 @@ def user(user_id: UUID, _admin: AdminPerson, service: Wired) -> Success[wire.Use
 
 @router.patch("/{user_id}", responses=answers(UserNotFound, LastAdmin, Overloaded))
 def change(
-    user_id: UUID, request: wire.UserChange, admin: AdminPerson, service: Wired, now: Now
+    user_id: UUID, request: wire.UserChange, admin: AdminPerson, service: Wired, now: Now, peer: Peer
 ) -> Success[wire.UserView]:
     """Change role, password, or whether the user may log in; every login of that user ends at once."""
     user = accounts.change(
@@ -51,13 +53,14 @@ def change(
         disabled=request.disabled,
         password=request.password.get_secret_value() if request.password else None,
         actor=admin.actor,
+        peer=peer,
         now=now,
     )
     return success("User changed", wire.user_view(user))
 
 
 @router.delete("/{user_id}", responses=answers(UserNotFound, LastAdmin))
-def remove(user_id: UUID, admin: AdminPerson, service: Wired, now: Now) -> Success[wire.UserView]:
+def remove(user_id: UUID, admin: AdminPerson, service: Wired, now: Now, peer: Peer) -> Success[wire.UserView]:
     """Remove a user; every login of that user ends at once."""
-    user = accounts.remove(service.database, user_id, actor=admin.actor, now=now)
+    user = accounts.remove(service.database, user_id, actor=admin.actor, peer=peer, now=now)
     return success("User removed", wire.user_view(user))

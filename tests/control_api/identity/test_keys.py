@@ -150,7 +150,7 @@ async def test_making_and_revoking_keys_is_audited(api: Api) -> None:
     made = await make(api, "inventory")
     await api.client.delete(f"/api/api-keys/{made['id']}", headers=api.admin())
     entries = (await api.get("/api/audit"))["entries"]
-    assert [(entry["actor"], entry["action"], entry["subject"]) for entry in entries] == [
-        ("user:some-admin", "api_key.revoke", "api-key:prog"),
-        ("user:some-admin", "api_key.create", "api-key:prog"),
+    assert [(entry["actor"], entry["action"], entry["subject"], entry["peer"]) for entry in entries] == [
+        ("user:some-admin", "api_key.revoke", "api-key:prog", "127.0.0.1"),
+        ("user:some-admin", "api_key.create", "api-key:prog", "127.0.0.1"),
     ]
