@@ -29,6 +29,7 @@ from control_api.events.delivering import Delivering
 from control_api.events.delivery_routes import router as delivery_router
 from control_api.events.hub import Events
 from control_api.events.keeping import Ages, Keeping
+from control_api.events.refusals import Refusals
 from control_api.events.routes import router as events_router
 from control_api.events.webhook_routes import router as webhook_router
 from control_api.identity import accounts
@@ -181,7 +182,7 @@ def wire_up(
         login_attempts=LoginAttempts(
             counters, attempts=LOGINS, failures=FAILED_LOGINS, failures_of_a_name=FAILED_LOGINS_OF_A_NAME
         ),
-        refusals=Counters(None, degraded),
+        refusals=Refusals(database, Counters(None, degraded)),
         enrolments=Attempts("enrolment", FAILED_ENROLMENTS, counters),
         monitor=monitor,
         keeping=Keeping(

@@ -151,8 +151,8 @@ def caller_of(request: Request, token: BearerToken, service: Wired, now: Now, pe
     """Return who asks. Raises Unauthorized."""
     try:
         caller = gate.identify(service, token, now)
-    except errors.Unauthorized:
-        _note_refusal(request, service, ANONYMOUS, peer, now)
+    except errors.Unauthorized as exc:
+        note_refusal(request, service, exc, ANONYMOUS, peer, now)
         raise
     request.state.actor = caller.actor
     return caller
@@ -169,8 +169,9 @@ def allowed(role: Role, *scopes: Scope, person: bool = False) -> Callable[..., C
 
     def check(request: Request, caller: Someone, service: Wired, now: Now, peer: Peer) -> Caller:
         if not caller.may(role, *scopes) or (person and caller.user_id is None):
-            _note_refusal(request, service, caller.actor, peer, now)
-            raise errors.Forbidden
+            exc = errors.Forbidden()
+            note_refusal(request, service, exc, caller.actor, peer, now)
+            raise exc
         return caller
 
     return check
@@ -202,9 +203,17 @@ Enroller = Annotated[Caller, Depends(allowed(Role.ADMIN, Scope.ENROLMENT))]
 InventoryReader = Depends(allowed(Role.VIEWER, Scope.INVENTORY))
 
 
-def _note_refusal(request: Request, service: Service, actor: str, peer: str | None, now: datetime) -> None:
+def note_refusal(
+    request: Request,
+    service: Service,
+    exc: errors.MusterError,
+    actor: str,
+    peer: str | None,
+    now: datetime,
+) -> None:
+    """Note that this request is refused."""
     subject = f"{request.method} {request.url.path}"
-    gate.note_refusal(service, actor=actor, action="access", subject=subject, peer=peer, now=now)
+    service.refusals.note(exc, actor=actor, action="access", subject=subject, peer=peer, now=now)
 
 
 # ---- every answer

@@ -15,6 +15,7 @@ from control_api.db import Database
 from control_api.degraded import Degraded
 from control_api.events.hub import Events
 from control_api.events.keeping import Keeping
+from control_api.events.refusals import Refusals
 from control_api.identity.logins import Logins
 from control_api.metrics.meters import Meters
 from control_api.metrics.scrapers import Scrapers
@@ -38,7 +39,7 @@ class Service:
     logins: Logins
     counters: Counters
     login_attempts: LoginAttempts
-    refusals: Counters
+    refusals: Refusals
     enrolments: Attempts
     monitor: Monitor
     keeping: Keeping

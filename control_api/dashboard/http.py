@@ -16,6 +16,7 @@ from control_api import errors, http
 from control_api.dashboard import query, session
 from control_api.dashboard.render import render
 from control_api.dashboard.session import Visit
+from control_api.events.audit import ANONYMOUS
 from control_api.http import Now, Peer, Wired
 from control_api.identity.callers import Caller
 from control_api.identity.roles import Role
@@ -83,29 +84,34 @@ def visit_of(request: Request, peer: Peer) -> Visit:
 Visitor = Annotated[Visit, Depends(visit_of)]
 
 
-def our_page(visit: Visitor) -> None:
+def our_page(request: Request, visit: Visitor, service: Wired, now: Now) -> None:
     """Let in forms of our own pages only. Raises ForeignForm."""
     if not visit.is_from_our_page:
-        raise errors.ForeignForm
+        exc = errors.ForeignForm()
+        http.note_refusal(request, service, exc, ANONYMOUS, visit.peer, now)
+        raise exc
 
 
 OurPage = Depends(our_page)
 
 
-def caller_of(visit: Visitor, service: Wired, now: Now) -> Caller:
+def caller_of(request: Request, visit: Visitor, service: Wired, now: Now) -> Caller:
     """Return who is logged in. Raises Unauthorized."""
-    with service.database.reading() as opened:
-        return session.caller(opened, service, visit, now)
+    try:
+        with service.database.reading() as opened:
+            return session.caller(opened, service, visit, now)
+    except errors.Unauthorized as exc:
+        if request.method == "POST":  # who only looks is led to the login, as everybody is at first
+            http.note_refusal(request, service, exc, ANONYMOUS, visit.peer, now)
+        raise
 
 
 Visiting = Annotated[Caller, Depends(caller_of)]
 
 
-def operator_of(caller: Visiting) -> Caller:
+def operator_of(request: Request, caller: Visiting, service: Wired, now: Now, peer: Peer) -> Caller:
     """Return who is logged in, an operator or above. Raises Unauthorized, Forbidden."""
-    if not caller.may(Role.OPERATOR):
-        raise errors.Forbidden
-    return caller
+    return http.allowed(Role.OPERATOR)(request, caller, service, now, peer)
 
 
 Operating = Annotated[Caller, Depends(operator_of)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from control_api import errors, http
@@ -19,11 +19,15 @@ router = pages()
 
 @router.get("/login")
 def show_login(
-    visit: Visitor, service: Wired, now: Now, following: Annotated[str, Query(alias="next")] = ""
+    request: Request,
+    visit: Visitor,
+    service: Wired,
+    now: Now,
+    following: Annotated[str, Query(alias="next")] = "",
 ) -> Response:
     """Show the form; who is logged in already goes on."""
     try:
-        caller_of(visit, service, now)
+        caller_of(request, visit, service, now)
     except errors.Unauthorized:
         return HTMLResponse(render("login.html", problem="", username="", next=following))
     return see(session.page_after_login(following))

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from control_api.dashboard.query import PATH
 from control_api.errors import InvalidLogin, NotPrivate, Unauthorized
+from control_api.events.audit import ANONYMOUS
 from control_api.identity import gate
 from control_api.identity.callers import Caller
 from control_api.identity.wire import Login
@@ -69,7 +70,9 @@ def begin(
 ) -> tuple[str, timedelta]:
     """Log in and return the session's token with its life. Raises NotPrivate, InvalidLogin, TooManyAttempts."""
     if not visit.is_private:
-        raise NotPrivate
+        exc = NotPrivate()
+        service.refusals.note(exc, actor=ANONYMOUS, action="login", peer=peer, now=now)
+        raise exc
     try:
         given = Login.model_validate({name: form.get(name) for name in ("username", "password")})
     except ValidationError:

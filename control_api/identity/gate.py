@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from limits import RateLimitItemPerMinute
 
 from control_api.errors import InvalidLogin, InvalidRequest, MusterError, TooManyAttempts, Unauthorized
 from control_api.events import audit
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from control_api.service import Service
 
 ENVIRONMENT_KEY = "MUSTER_INVENTORY_KEY"
-NOTED = RateLimitItemPerMinute(
-    10, namespace="refusals"
-)  # of one address or actor; the access log has the rest
-NOTED_IN_ALL = RateLimitItemPerMinute(300, namespace="all-refusals")
 log = structlog.get_logger()
 
 
@@ -74,19 +69,37 @@ def change_password(
         if isinstance(exc, TooManyAttempts):
             raise
         raise InvalidRequest(details=(("currentPassword", "This is not your password."),)) from None
-    accounts.change(service.database, user.id, password=new, actor=caller.actor, now=now, field="newPassword")
+    accounts.change(
+        service.database,
+        user.id,
+        password=new,
+        field="newPassword",
+        actor=caller.actor,
+        peer=peer,
+        now=now,
+    )
     with service.database.transaction() as session:
         return service.logins.begin(session, accounts.find(session, user.id), peer=peer, now=now)
 
 
 def renew(service: Service, refresh_token: str, *, peer: str | None, now: datetime) -> Pair:
     """Exchange a refresh token for new tokens. Raises Unauthorized; a token that comes twice ends its login."""
-    with service.database.transaction() as session:
-        caller, pair = service.logins.renew(session, refresh_token, now)
+    try:
+        with service.database.transaction() as session:
+            caller, pair = service.logins.renew(session, refresh_token, now)
+    except Unauthorized as exc:
+        service.refusals.note(exc, actor=audit.ANONYMOUS, action="login.refresh", peer=peer, now=now)
+        raise
     if pair is None:
         log.warning("refresh token used twice", actor=caller.actor, peer=peer)
-        note_refusal(
-            service, actor=caller.actor, action="login.refresh", subject=caller.actor, peer=peer, now=now
+        service.refusals.note(
+            Unauthorized(),
+            actor=caller.actor,
+            action="login.refresh",
+            subject=caller.actor,
+            peer=peer,
+            details={"cause": "used twice"},
+            now=now,
         )
         raise Unauthorized
     return pair
@@ -97,19 +110,6 @@ def log_out(service: Service, caller: Caller, *, peer: str | None, now: datetime
     with service.database.transaction() as session:
         service.logins.end(session, caller, now)
         audit.record(session, actor=caller.actor, action="logout", subject=caller.actor, peer=peer, now=now)
-
-
-def note_refusal(
-    service: Service, *, actor: str, action: str, subject: str, peer: str | None, now: datetime
-) -> None:
-    """Write a refused attempt into the audit log, unless there are too many: then the access log has it alone."""
-    who = actor if actor != audit.ANONYMOUS else f"{peer}"
-    try:
-        service.refusals.hit(NOTED, who)
-        service.refusals.hit(NOTED_IN_ALL, "")
-    except TooManyAttempts:
-        return
-    audit.record_refusal(service.database, actor=actor, action=action, subject=subject, peer=peer, now=now)
 
 
 def _whose_password(service: Service, username: str, password: str, peer: str | None) -> User:
@@ -135,7 +135,7 @@ def _refused(
     subject = f"user:{username}" if known else ""
     service.meters.login_refused(exc)
     log.warning("login refused", subject=subject, peer=peer, reason=type(exc).__name__)
-    note_refusal(service, actor=audit.ANONYMOUS, action=action, subject=subject, peer=peer, now=now)
+    service.refusals.note(exc, actor=audit.ANONYMOUS, action=action, subject=subject, peer=peer, now=now)
 
 
 def _is_environment_key(service: Service, token: str) -> bool:

@@ -26,7 +26,7 @@ from control_api.errors import (
 from control_api.events import audit
 from control_api.http import BearerToken, Now, Operator, Peer, Wired, answers, answers_to_anyone, success
 from control_api.service import Service
-from control_api.workers import registry, store, wire
+from control_api.workers import own, registry, store, wire
 from control_api.workers.credentials import Claim
 from control_api.workers.models import Worker
 from control_api.workers.registry import Entry
@@ -63,13 +63,13 @@ def register(
 
     It shows its credential or an enrolment token as bearer token; a token may also come in the body.
     """
-    service.enrolments.check(peer)
     try:
+        service.enrolments.check(peer)
         with service.database.transaction() as session:
             at = store.moment(session, now, service.settings.rules)
             entry = registry.register(session, service.doors, request, bearer=token, peer=peer, at=at)
             _note(session, entry, peer, now)
-    except (Unauthorized, Conflict) as exc:
+    except (Unauthorized, Conflict, TooManyAttempts) as exc:
         _refuse(service, request.hostname, exc, peer, now)
         raise
     worker, settings = entry.worker, service.settings
@@ -111,20 +111,22 @@ def join_error(
 
     The sentence stands beside the worker until it registers again, or its node is ready.
     """
-    claim = service.doors.credentials.check(token or "")
-    if claim is None or claim.worker_id != worker_id:
-        raise InvalidCredential
-    with service.database.transaction() as session:
-        registry.note_join_error(session, claim, said.join_error)
-        audit.record(
-            session,
-            actor=f"worker:{worker_id}",
-            action="worker.join_error",
-            subject=f"worker:{worker_id}",
-            peer=peer,
-            details={"joinError": said.join_error},
-            now=now,
-        )
+    with (
+        own.credential(service, token, worker_id, "worker.join_error", peer=peer, now=now) as claim,
+        service.database.transaction() as session,
+    ):
+        is_news = registry.note_join_error(session, claim, said.join_error)
+        if is_news:
+            subject, details = f"worker:{worker_id}", {"joinError": said.join_error}
+            audit.record(
+                session,
+                actor=subject,
+                action="worker.join_error",
+                subject=subject,
+                peer=peer,
+                details=details,
+                now=now,
+            )
     log.warning("worker has not joined", worker=str(worker_id), reason=said.join_error)
     return success("Noted", wire.JoinErrorNoted(join_error=said.join_error))
 
@@ -175,15 +177,8 @@ def _rotate_own(service: Service, worker_id: UUID, claim: Claim, peer: str | Non
             credential = registry.rotate(session, service.doors.credentials, claim, worker_id, now)
             _note_rotation(session, actor, worker_id, peer, now)
     except (InvalidCredential, WorkerNotFound, WorkerRemoved) as exc:
-        audit.record_refusal(
-            service.database,
-            actor=actor,
-            action="worker.rotate",
-            subject=f"worker:{worker_id}",
-            peer=peer,
-            details={"cause": errors.code(type(exc))},
-            now=now,
-        )
+        subject = f"worker:{worker_id}"
+        service.refusals.note(exc, actor=actor, action="worker.rotate", subject=subject, peer=peer, now=now)
         raise
     return credential
 
@@ -222,8 +217,8 @@ def _refuse(service: Service, hostname: str, exc: MusterError, peer: str | None,
     if isinstance(exc, Unauthorized):
         service.enrolments.failed(peer)
     log.warning("registration refused", hostname=hostname, peer=peer, reason=cause, enrolment=name or None)
-    audit.record_refusal(
-        service.database,
+    service.refusals.note(
+        exc,
         actor=f"token:{name}" if name else audit.ANONYMOUS,
         action="worker.register",
         subject=f"hostname:{hostname}",

@@ -43,7 +43,11 @@ def peers(
         found = service.peers.get(now)
     else:
         request.state.actor = f"worker:{claim.worker_id}"
-        found = service.peers.get_for(claim, now)
+        try:
+            found = service.peers.get_for(claim, now)
+        except (InvalidCredential, NotApproved) as exc:
+            http.note_refusal(request, service, exc, request.state.actor, peer, now)
+            raise
     headers = {"ETag": found.tag, "Cache-Control": "private, no-cache"}
     if inventory.matches(if_none_match, found.tag):
         return Response(status_code=304, headers=headers)

@@ -105,18 +105,21 @@ def register(
     return Entry(worker, credential, stored.is_restart, grant, stored.replaced)
 
 
-def leave(session: Session, claim: Claim, reason: str | None, at: Moment) -> Worker:
-    """Store that the worker says goodbye; return it as it is now. Raises as `authentic` does."""
-    authentic(session, claim)
+def leave(session: Session, claim: Claim, reason: str | None, at: Moment) -> tuple[Worker, bool]:
+    """Store that the worker says goodbye; return it, and whether that is news. Raises as `authentic` does."""
+    before = authentic(session, claim).heartbeat
+    is_news = before.left_at is None or before.left_reason != (reason or "")
     store.leave(session, claim.worker_id, reason or "", at.now)
     store.record_changes(session, at, actor="worker", only=[claim.worker_id])
-    return _fresh(session, claim.worker_id)
+    return _fresh(session, claim.worker_id), is_news
 
 
-def note_join_error(session: Session, claim: Claim, sentence: str) -> None:
-    """Store why the worker has not joined the cluster. Raises as `authentic` does."""
-    authentic(session, claim)
+def note_join_error(session: Session, claim: Claim, sentence: str) -> bool:
+    """Store why the worker has not joined the cluster; say whether that is news. Raises as `authentic` does."""
+    if authentic(session, claim).join_error == sentence:
+        return False
     store.note_join_error(session, claim.worker_id, sentence)
+    return True
 
 
 def rotate(session: Session, credentials: Credentials, claim: Claim, worker_id: UUID, now: datetime) -> str:

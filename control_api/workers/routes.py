@@ -17,17 +17,19 @@ from control_api.errors import (
     WorkerNotFound,
     WorkerRemoved,
 )
+from control_api.events import audit
 from control_api.http import (
     BearerToken,
     InventoryReader,
     Now,
+    Peer,
     Viewer,
     Wired,
     answers,
     answers_to_anyone,
     success,
 )
-from control_api.workers import inventory, inventory_store, list_store, listing, registry, store, wire
+from control_api.workers import inventory, inventory_store, list_store, listing, own, registry, store, wire
 
 log = structlog.get_logger()
 OLDER = "nextCursor of the page before"
@@ -49,15 +51,33 @@ def heartbeat(
 
 @router.post("/workers/{worker_id}/leave", responses=answers_to_anyone(*OF_A_WORKER))
 def leave(
-    worker_id: UUID, token: BearerToken, service: Wired, now: Now, goodbye: wire.Goodbye | None = None
+    *,
+    worker_id: UUID,
+    token: BearerToken,
+    service: Wired,
+    now: Now,
+    peer: Peer,
+    goodbye: wire.Goodbye | None = None,
 ) -> Success[wire.Left]:
     """Say goodbye: the worker is INACTIVE at once, until its next heartbeat."""
-    claim = service.doors.credentials.check(token or "")
-    if claim is None or claim.worker_id != worker_id:
-        raise InvalidCredential
-    with service.database.transaction() as session:
+    with (
+        own.credential(service, token, worker_id, "worker.leave", peer=peer, now=now) as claim,
+        service.database.transaction() as session,
+    ):
         at = store.moment(session, now, service.settings.rules)
-        worker = registry.leave(session, claim, goodbye.reason if goodbye else None, at)
+        reason = goodbye.reason if goodbye else None
+        worker, is_news = registry.leave(session, claim, reason, at)
+        if is_news:
+            subject, details = f"worker:{worker_id}", {"reason": reason}
+            audit.record(
+                session,
+                actor=subject,
+                action="worker.leave",
+                subject=subject,
+                peer=peer,
+                details=details,
+                now=now,
+            )
     log.info("worker said goodbye", worker=str(worker_id), hostname=worker.hostname)
     return success("Goodbye noted", wire.Left(status=worker.status))
 

@@ -189,3 +189,23 @@ async def test_the_first_admin_and_users_are_in_the_log_without_their_passwords(
     (entry,) = (await page(api, action="user.update"))["entries"]
     assert entry["details"] == {"password": "[redacted]"}
     assert PASSWORD not in json.dumps(entry)
+
+
+async def test_changes_of_users_are_in_the_log_with_the_address_that_they_came_from(sqlite_api: Api) -> None:
+    admin, new = (
+        sqlite_api.admin(),
+        {"username": "zed", "password": "another-horse-battery", "role": "viewer"},
+    )
+    made = await sqlite_api.client.post("/api/users", json=new, headers=admin)
+    path = f"/api/users/{made.json()['data']['id']}"
+    own = {"currentPassword": new["password"], "newPassword": "a-third-horse-battery"}
+    tokens = await log_in(sqlite_api, "zed", new["password"])
+    auth = bearer(tokens["accessToken"])
+    assert (await sqlite_api.client.post("/api/auth/password", json=own, headers=auth)).status_code == 200
+    await sqlite_api.client.patch(path, json={"role": "operator"}, headers=admin)
+    await sqlite_api.client.delete(path, headers=admin)
+    entries = (await page(sqlite_api, subject="user:zed"))["entries"]
+    assert [(entry["action"], entry["peer"]) for entry in entries] == [
+        (action, "127.0.0.1")
+        for action in ("user.remove", "user.update", "user.update", "login", "user.create")
+    ]

@@ -265,6 +265,15 @@ async def test_why_a_join_has_failed_stands_beside_the_worker_until_it_registers
     assert await join_error(api, again) is None
 
 
+async def test_the_audit_log_tells_why_a_join_has_failed_when_that_changes(api: Api) -> None:
+    worker = await api.register(machineId=MACHINE)
+    for why in (WHY, WHY, WHY, "The node's name is taken.", WHY):
+        assert (await tell(api, worker, why))[0] == 200
+    entries = (await api.get("/api/audit?action=worker.join_error"))["entries"]
+    said = [entry["details"]["joinError"] for entry in reversed(entries)]
+    assert said == [WHY, "The node's name is taken.", WHY]
+
+
 async def test_a_worker_that_is_active_has_no_join_error(api: Api) -> None:
     worker = await api.register(machineId=MACHINE)
     await tell(api, worker, WHY)

@@ -242,6 +242,19 @@ async def test_a_goodbye_is_effective_at_once(api: Api, body: dict[str, Any] | N
     assert (await api.get(path))["status"] == "INACTIVE"
 
 
+async def test_a_goodbye_is_in_the_audit_log_once(api: Api) -> None:
+    worker = await api.register()
+    path, subject = f"/api/workers/{worker['workerId']}/leave", f"worker:{worker['workerId']}"
+    for reason in ("shutdown", "shutdown", "reboot"):
+        await api.client.post(path, json={"reason": reason}, headers=bearer(worker["credential"]))
+    await api.beat(worker)
+    await api.client.post(path, headers=bearer(worker["credential"]))
+    entries = (await api.get("/api/audit?action=worker.leave"))["entries"]
+    assert [(e["actor"], e["subject"], e["outcome"], e["peer"], e["details"]) for e in entries] == [
+        (subject, subject, "done", "127.0.0.1", {"reason": reason}) for reason in (None, "reboot", "shutdown")
+    ]
+
+
 async def test_only_the_worker_itself_can_say_goodbye(api: Api) -> None:
     one, two = [await api.register(hostname=name) for name in ("one", "two")]
     path = f"/api/workers/{one['workerId']}/leave"
