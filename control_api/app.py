@@ -53,6 +53,7 @@ from control_api.workers.monitor import Caution, Monitor, tell
 from control_api.workers.operator_routes import router as operator_router
 from control_api.workers.peer_routes import router as peer_router
 from control_api.workers.peers import PeerBook, Peers
+from control_api.workers.refused_beats import RefusedBeats
 from control_api.workers.registry import Doors
 from control_api.workers.routes import router as workers_router
 from control_api.workers.sums import Sums
@@ -106,8 +107,7 @@ def create_app(
     api.add_middleware(middleware.Counted, count=service.meters.request)
     api.add_middleware(middleware.AccessLog)
     api.add_middleware(middleware.RequestId)
-    # nginx on this machine says who asks; nobody else is believed
-    api.add_middleware(ProxyHeadersMiddleware, trusted_hosts="127.0.0.1")
+    api.add_middleware(ProxyHeadersMiddleware, trusted_hosts=middleware.PROXY)
     http.install(api)
     api.include_router(identity_router)
     api.include_router(user_router)
@@ -138,6 +138,7 @@ def create_app(
         stopping=service.events.end,
         durable=service.meters.batch,
         refused=service.meters.heartbeat_refused,
+        notes=RefusedBeats(service.database, service.refusals, clock),
     )
     return beats
 

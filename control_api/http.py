@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import compile_path
 
-from control_api import errors
+from control_api import errors, middleware
 from control_api.envelope import ErrorBody, ErrorDetail, Failure, Success
 from control_api.events.audit import ANONYMOUS
 from control_api.identity import gate
@@ -130,10 +129,7 @@ Now = Annotated[datetime, Depends(now_of)]
 
 def peer_of(request: Request) -> str | None:
     """Return the client's address; a proxy on loopback is believed about it (see serving.py)."""
-    try:
-        return str(ipaddress.ip_address(request.client.host)) if request.client else None
-    except ValueError:  # whoever speaks to us on loopback can claim anything
-        return None
+    return middleware.address(request.client.host) if request.client else None
 
 
 Peer = Annotated[str | None, Depends(peer_of)]

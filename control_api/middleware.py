@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
+import itertools
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
+Headers = Iterable[tuple[bytes, bytes]]
 MAX_BODY = 64 * 1024
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+THIS_PROCESS, requests = uuid.uuid4().hex[:16].encode(), itertools.count(1)
+PROXY = "127.0.0.1"  # nginx on this machine says who asks; nobody else is believed
+believed = _TrustedHosts(PROXY)
 # An answer of the API runs, embeds and shows nothing; a page that needs more names it itself. HSTS is nginx's.
 HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -22,6 +29,33 @@ HEADERS = (
     (b"cache-control", b"no-store"),  # almost every answer names people, machines or secrets
 )
 log = structlog.get_logger()
+
+
+def request_id(headers: Headers) -> bytes:
+    """Return the id of a request: the one that it brings, else a new one, which no other request has."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            if REQUEST_ID.match(value):
+                return value
+            break
+    return b"%b%016x" % (THIS_PROCESS, next(requests))
+
+
+def peer(client: Sequence[Any] | None, headers: Headers) -> str | None:
+    """Return the address of whoever asks; client: who holds the connection, the proxy mostly."""
+    host = client[0] if client else None
+    forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
+    if forwarded and host in believed:
+        host = believed.get_trusted_client_address(b", ".join(forwarded).decode("latin-1"))[0] or host
+    return address(host)
+
+
+def address(host: str | None) -> str | None:
+    """Return the address as it is written down, None for what is none: the proxy can be told anything."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0])) if host else None
+    except ValueError:
+        return None
 
 
 class RequestId:
@@ -36,15 +70,14 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given if REQUEST_ID.match(given) else uuid.uuid4().hex.encode()
+        own = request_id(scope["headers"])
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], (b"x-request-id", own)]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+        with structlog.contextvars.bound_contextvars(request_id=own.decode()):
             await self.app(scope, receive, send_with_id)
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from control_api import middleware
 from control_api.workers.heartbeats import LARGEST_BODY, Answer, Heartbeats
 
 PATH = re.compile(rb"/api/workers/([^/?%]+)/heartbeat\Z")
@@ -47,17 +48,19 @@ class Protocol(HttpToolsProtocol):
         self.headers += headers
         super().on_headers_complete()
 
-    def written(self, answer: Answer, keep_alive: bool) -> bytes:
-        """Return what the answer is on the wire; nearly all are the same until the date changes, once a second."""
+    def written(self, answer: Answer, keep_alive: bool, request_id: bytes) -> bytes:
+        """Return what the answer is on the wire; but for the id, nearly all are the same until the date changes."""
         status, body, headers = answer
         defaults = self.server_state.default_headers
         if status != 200 or not keep_alive:
             ending = () if keep_alive else ((b"connection", b"close"),)
-            return _written(status, (*defaults, *headers), body, *ending)
-        if Protocol.usual[0] is not defaults:
-            Protocol.usual = (defaults, {})
-        known = Protocol.usual[1]
-        return known.get(body) or known.setdefault(body, _written(status, defaults, body))
+            head = _head(status, (*defaults, *headers, *ending), body)
+        else:
+            if Protocol.usual[0] is not defaults:
+                Protocol.usual = (defaults, {})
+            known = Protocol.usual[1]
+            head = known.get(body) or known.setdefault(body, _head(status, defaults, body))
+        return b"".join((head, request_id, b"\r\n\r\n", body))
 
     def answered(self) -> None:
         """Note that an exchange has ended, as `on_response_complete` does for the rest."""
@@ -103,26 +106,33 @@ class Exchange:
 
     __slots__ = (
         "_connection",
-        "_headers",
         "_taken",
-        "_worker",
         "body",
         "disconnected",
+        "headers",
         "keep_alive",
         "more_body",
+        "request_id",
         "response_complete",
+        "worker",
     )
 
     def __init__(self, connection: Protocol, worker: str) -> None:
         """Wait for the body of a heartbeat of this worker."""
         self._connection = connection
-        self._worker = worker
-        self._headers = connection.headers  # the next request has its own
+        self.worker = worker
+        self.headers = connection.headers  # the next request has its own
+        self.request_id = middleware.request_id(self.headers)
         self._taken = False
         self.keep_alive = connection.parser.should_keep_alive()
         self.body = bytearray()
         self.more_body = True
         self.disconnected = self.response_complete = False
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Return who holds the connection."""
+        return self._connection.client
 
     @property
     def message_event(self) -> Exchange:
@@ -134,7 +144,7 @@ class Exchange:
         if not self._taken and not (self.more_body and len(self.body) <= LARGEST_BODY):
             self._taken = True
             taker: Heartbeats = self._connection.config.loaded_app
-            taker.take(self._worker, self._headers, bytes(self.body), self._finish)
+            taker.take(self, bytes(self.body), self._finish)
 
     def _finish(self, answer: Answer) -> None:
         connection = self._connection
@@ -148,7 +158,7 @@ class Exchange:
             waiting.add_done_callback(lambda _: self._finish(answer))
             return
         self.response_complete = True
-        connection.transport.write(connection.written(answer, self.keep_alive))
+        connection.transport.write(connection.written(answer, self.keep_alive, self.request_id))
         if self.keep_alive:
             connection.answered()
         else:
@@ -156,12 +166,10 @@ class Exchange:
             connection.server_state.total_requests += 1
 
 
-def _written(
-    status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *more: tuple[bytes, bytes]
-) -> bytes:
+def _head(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """Return the head of an answer up to the request's id, which stands last."""
     parts: list[Any] = [STATUS_LINE[status]]
-    for name, value in (*headers, *more):
+    for name, value in (*headers, *middleware.HEADERS):
         parts += (name, b": ", value, b"\r\n")
-    parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
-    parts.append(body)
+    parts.append(b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: " % len(body))
     return b"".join(parts)

@@ -14,12 +14,15 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
+from control_api import middleware
 from control_api.errors import BodyTooLarge, InternalError, InvalidCredential, InvalidRequest, MusterError
 from control_api.workers import lifecycle
 from control_api.workers.batcher import GroupCommit
 from control_api.workers.beat_store import Beat, BeatStore, Outcome, Stored
 from control_api.workers.credentials import Claim, Credentials
 from control_api.workers.lifecycle import Moment, Rules, Status
+from control_api.workers.refused_beats import RefusedBeats
+from control_api.workers.requests import Asked, Request
 from control_api.workers.wire import HeartbeatReport
 
 Scope = MutableMapping[str, Any]
@@ -49,12 +52,14 @@ class Heartbeats:
         stopping: Callable[[], None] = lambda: None,
         durable: Callable[[Sequence[Outcome], float], None] = lambda *_: None,
         refused: Callable[[MusterError], None] = lambda _: None,
+        notes: RefusedBeats,
     ) -> None:
         """Take heartbeats for `app`.
 
         record: records the changed statuses of these workers. failure: how the application answers an error.
         stopping: what the server calls when it begins to stop.
         durable: told of every batch, and how long its oldest heartbeat has waited. refused: told of every refusal.
+        notes: gets what belongs into the audit log.
         """
         self.stopping = stopping
         self.app = app
@@ -63,6 +68,7 @@ class Heartbeats:
         self._credentials = credentials
         self._interval = interval_seconds
         self._refused = refused
+        self._notes = notes
         self._beats: GroupCommit[Beat, Outcome] = GroupCommit(
             store.write, lambda beat: beat.worker_id, committed=durable
         )
@@ -73,6 +79,7 @@ class Heartbeats:
         """Begin to write; call it in the event loop that serves the requests."""
         self._beats.start()
         self._changes.start()
+        self._notes.start()
 
     async def close(self) -> None:
         """Write what has arrived, then stop."""
@@ -80,6 +87,7 @@ class Heartbeats:
         if self._recording:
             await asyncio.wait(self._recording)
         await self._changes.close()
+        await self._notes.close()
         await self._store.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,33 +98,31 @@ class Heartbeats:
             return
         body = await _body(receive)
         if body is not None:
-            await _send(send, await self.answer(found[1], scope["headers"], body))
+            headers = scope["headers"]
+            asked = Request(found[1], headers, scope.get("client"), middleware.request_id(headers))
+            await _send(send, await self.answer(asked, body), asked.request_id)
 
-    async def answer(self, path_id: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
-        """Take a heartbeat that came to the path of the worker `path_id`, and return what answers it."""
+    async def answer(self, asked: Asked, body: bytes) -> Answer:
+        """Take a heartbeat, and return what answers it."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.take(path_id, headers, body, lambda answer: None if future.done() else future.set_result(answer))
+        self.take(asked, body, lambda answer: None if future.done() else future.set_result(answer))
         return await future
 
-    def take(
-        self,
-        path_id: str,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-        finish: Callable[[Answer], None],
-    ) -> None:
+    def take(self, asked: Asked, body: bytes, finish: Callable[[Answer], None]) -> None:
         """Do the same without a task, which costs more than all the rest: `finish` gets what answers it."""
+        claim = None
         try:
-            claim = self._authenticate(path_id, headers)
-            self._beats.add(_beat(claim, body), partial(self._finish, path_id, claim, finish))
+            claim = self._authenticate(asked)
+            self._beats.add(_beat(claim, body), partial(self._finish, asked, claim, finish))
         except Exception as exc:
-            finish(self._refusal(path_id, exc))
+            self._refuse(asked, claim, finish, exc)
 
     def _finish(
-        self, path_id: str, claim: Claim, finish: Callable[[Answer], None], outcome: Outcome | Exception
+        self, asked: Asked, claim: Claim, finish: Callable[[Answer], None], outcome: Outcome | Exception
     ) -> None:
         if not isinstance(outcome, Stored):
-            finish(self._refusal(path_id, outcome if isinstance(outcome, Exception) else outcome()))
+            exc = outcome if isinstance(outcome, Exception) else outcome()
+            self._refuse(asked, claim, finish, exc)
             return
         status = _status(outcome)
         if status is outcome.recorded:
@@ -134,22 +140,23 @@ class Heartbeats:
             return 200, _body_of(data), []
         return 200, _received(self._interval, status), []
 
-    def _refusal(self, path_id: str, exc: Exception) -> Answer:
+    def _refuse(
+        self, asked: Asked, claim: Claim | None, finish: Callable[[Answer], None], exc: Exception
+    ) -> None:
         if not isinstance(exc, MusterError):
-            log.error("heartbeat failed", worker=path_id, exc_info=exc)
+            request_id = asked.request_id.decode()
+            log.error("heartbeat failed", worker=asked.worker, request_id=request_id, exc_info=exc)
             exc = InternalError()
         self._refused(exc)
-        answer = self._failure(exc)
-        if answer[0] == 409:
-            log.warning("heartbeat refused", worker=path_id, reason=type(exc).__name__)
-        return answer
+        finish(self._failure(exc))
+        self._notes.add(exc, asked, claim)
 
-    def _authenticate(self, path_id: str, headers: list[tuple[bytes, bytes]]) -> Claim:
-        for name, value in headers:
+    def _authenticate(self, asked: Asked) -> Claim:
+        for name, value in asked.headers:
             if name == b"authorization" and value[:7].lower() == b"bearer ":
                 credential = value[7:].strip().decode("latin-1")
                 claim = self._credentials.check(credential)
-                if claim is not None and credential.startswith(f"{path_id}."):
+                if claim is not None and credential.startswith(f"{asked.worker}."):
                     return claim
         raise InvalidCredential
 
@@ -229,8 +236,9 @@ def _body_of(data: dict[str, Any]) -> bytes:
     return body.encode()
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def _send(send: Send, answer: Answer, request_id: bytes) -> None:
     status, body, headers = answer
     base = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": base + headers})
+    around = [*middleware.HEADERS, (b"x-request-id", request_id)]
+    await send({"type": "http.response.start", "status": status, "headers": base + headers + around})
     await send({"type": "http.response.body", "body": body})

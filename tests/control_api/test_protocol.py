@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from control_api.workers.models import Heartbeat
 from tests.control_api.world import Api, Clock, make_settings
 
 PATIENCE = 10
+GUARDS = ("content-security-policy", "x-content-type-options", "referrer-policy", "cache-control")
 
 
 @dataclass
@@ -128,7 +130,7 @@ async def test_a_heartbeat_goes_the_short_way_and_is_stored(served: Served, exch
             connection.send(served.heartbeat(f'{{"currentPods": {pods}}}'))
             status, headers, body = await connection.answer()
             assert (status, body["data"]["nextInSeconds"]) == (200, 30)
-            assert {"date", "content-type", "content-length"} == set(headers)
+            assert {"date", "content-type", "content-length", "x-request-id", *GUARDS} == set(headers)
             assert served.pods() == pods
     assert exchanges == [served.worker["workerId"]] * 2
 
@@ -159,6 +161,47 @@ async def test_whatever_is_refused_is_refused_the_same_way_as_over_asgi(
         assert status >= 400
         assert headers.get("www-authenticate") == told.headers.get("www-authenticate")
     assert len(exchanges) == 5
+
+
+@pytest.mark.parametrize("credential", [None, "forged"])
+async def test_the_answer_to_a_heartbeat_carries_what_every_answer_carries(
+    served: Served, credential: str | None
+) -> None:
+    given, credential = "X-Request-Id: abc-123", credential or served.worker["credential"]
+    transport = httpx2.ASGITransport(app=served.app, client=("127.0.0.1", 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as over_asgi:
+        every = dict((await over_asgi.get("/healthz", headers={"X-Request-Id": "abc-123"})).headers)
+        authorization = {"Authorization": f"Bearer {credential}", "X-Request-Id": "abc-123"}
+        told = await over_asgi.patch(served.worker["heartbeat"]["url"], headers=authorization)
+    async with served.connection() as connection:
+        connection.send(served.heartbeat("{}", given, "Content-Length: 2", credential=credential))
+        status, headers, _ = await connection.answer()
+    assert status == told.status_code == (401 if credential == "forged" else 200)
+    wanted = {name: every[name] for name in (*GUARDS, "x-request-id")}
+    assert {name: headers[name] for name in wanted} == {name: told.headers[name] for name in wanted} == wanted
+    assert every["x-request-id"] == "abc-123"
+
+
+async def test_every_heartbeat_has_an_id_of_its_own_unless_it_brings_a_fit_one(served: Served) -> None:
+    seen = []
+    async with served.connection() as connection:
+        for given in ("X-Other: 1", "X-Other: 2", "X-Request-Id: evil value", f"X-Request-Id: {'x' * 65}"):
+            connection.send(served.heartbeat("{}", given, "Content-Length: 2"))
+            seen.append((await connection.answer())[1]["x-request-id"])
+    assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in seen)
+    assert len(set(seen)) == 4
+
+
+async def test_a_refused_heartbeat_is_noted_with_the_address_that_it_came_from(served: Served) -> None:
+    proxied = "X-Forwarded-For: 198.51.100.7"
+    for given in ("X-Other: 1", proxied):
+        async with served.connection() as connection:
+            connection.send(served.heartbeat("{}", given, "Content-Length: 2", credential="forged"))
+            assert (await connection.answer())[0] == 401
+    async with asyncio.timeout(PATIENCE):
+        while len(entries := (await served.api.get("/api/audit?action=worker.heartbeat"))["entries"]) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert [entry["peer"] for entry in entries] == ["198.51.100.7", "127.0.0.1"]
 
 
 async def test_a_heartbeat_that_comes_in_pieces_is_taken_whole(served: Served, exchanges: list[str]) -> None:
