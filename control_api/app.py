@@ -102,6 +102,7 @@ def create_app(
     api.state.service = service
     described = api.openapi
     api.openapi = lambda: examples.complete(described())  # type: ignore[method-assign]
+    api.add_middleware(middleware.Faults, answer=http.unexpected)
     api.add_middleware(middleware.BodyLimit)
     api.add_middleware(middleware.SecurityHeaders)
     api.add_middleware(middleware.Counted, count=service.meters.request)

@@ -221,7 +221,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(StarletteHTTPException, _plain)
     app.add_exception_handler(HTTPException, _plain)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, lambda _, exc: unexpected(exc))  # of an answer that has begun
 
 
 def _known(_request: Request, exc: Exception) -> Response:
@@ -262,7 +262,8 @@ def _methods(request: Request) -> set[str]:
     return {method.upper() for operations in chosen for method in operations}
 
 
-def _unexpected(_request: Request, exc: Exception) -> Response:
+def unexpected(exc: Exception) -> Response:
+    """Answer a fault of ours, and log it."""
     log.error("unexpected error", exc_info=exc)
     message = "Something failed inside the control API; its log says what, under this answer's X-Request-Id."
     return Response(_failure_body("INTERNAL_ERROR", message), 500, media_type="application/json")

@@ -157,6 +157,31 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
+class Faults:
+    """Answers what nobody expected, within all the others: so that this answer, too, has its headers and its id."""
+
+    def __init__(self, app: ASGIApp, answer: Callable[[Exception], ASGIApp]) -> None:
+        """Wrap the application. answer: what is answered to whom a fault of ours befalls."""
+        self.app = app
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        has_begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as exc:
+            if has_begun or scope["type"] != "http":
+                raise
+            await self.answer(exc)(scope, receive, send)
+
+
 class BodyLimit:
     """Refuses a larger body as soon as it shows, in the envelope, which FastAPI's own limit does not know."""
 

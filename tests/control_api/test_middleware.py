@@ -54,9 +54,12 @@ async def test_a_fault_of_ours_has_the_headers_and_a_line(
         raise RuntimeError
 
     monkeypatch.setattr("control_api.identity.store.everyone", broken)
-    with capture_logs() as lines:
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         answer = await sqlite_api.client.get("/api/users", headers=sqlite_api.admin())
     assert answer.status_code == 500
+    assert answer.headers["content-security-policy"] == CSP
+    (fault,) = [line for line in lines if line["event"] == "unexpected error"]
+    assert fault["request_id"] == answer.headers["x-request-id"]
     assert [(line["status"], line["path"]) for line in lines if line["event"] == "request"] == [
         (500, "/api/users")
     ]
