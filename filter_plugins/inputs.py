@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import yaml
 from ansible.errors import AnsibleError
-from jinja2 import UndefinedError
+from jinja2 import UndefinedError, pass_context
+from jinja2.runtime import Context
 
 SECRET = re.compile(r"[A-Za-z0-9]{32,}")
 WORD = re.compile(r"\b(?:cluster|vault)_[a-z0-9_]+")
@@ -25,6 +26,12 @@ def specification(playbooks: str, roles: Iterable[str]) -> dict[str, Any]:
     specs = (_load(Path(playbooks).parent / "roles" / role / "meta/argument_specs.yml") for role in roles)
     mains = (spec["argument_specs"]["main"] for spec in specs)
     return {name: option for main in mains for name, option in main.get("options", {}).items()}
+
+
+def role_defaults(playbooks: str, roles: Iterable[str]) -> dict[str, Any]:
+    """The defaults of several roles together, by name; templates stay as they are written."""
+    files = (Path(playbooks).parent / "roles" / role / "defaults/main.yml" for role in roles)
+    return {name: value for file in files if file.exists() for name, value in _load(file).items()}
 
 
 def checked_roles(playbooks: str, roles: Iterable[str]) -> list[str]:
@@ -87,8 +94,27 @@ def _read(given: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Any
             str(values[name])  # a value that is missing complains when it is used
         except UNDEFINED as exc:
             values.pop(name, None)
-            unknown.append(f"{name} cannot be read: {' '.join(str(exc).split()).rstrip('.')}.")
+            unknown.append(_cannot_be_read(name, str(exc)))
     return values, unknown
+
+
+@pass_context
+def unreadable(context: Context, names: Iterable[str]) -> dict[str, str]:
+    """Those of the variables of the play and of its host that are templates of what is not there; a sentence each."""
+    found = {name: _complaint(context, name) for name in names if name in context}
+    return {name: _cannot_be_read(name, why) for name, why in found.items() if why}
+
+
+def _complaint(context: Context, name: str) -> str:
+    try:
+        str(context.resolve(name))
+    except UNDEFINED as exc:
+        return str(exc)
+    return ""
+
+
+def _cannot_be_read(name: str, why: str) -> str:
+    return f"{name} cannot be read: {' '.join(why.split()).rstrip('.')}."
 
 
 def _groups(groups: set[str]) -> Iterator[str]:
@@ -151,7 +177,9 @@ class FilterModule:
             "known_names": known_names,
             "overruled": overruled,
             "part_of": part_of,
+            "role_defaults": role_defaults,
             "specification": specification,
+            "unreadable": unreadable,
             "wired_names": wired_names,
             "wired_roles": wired_roles,
         }

@@ -14,6 +14,7 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # of a node, and of a 
 WRAPPING = re.compile(
     r"^(Task failed: |Finalization of .* failed: |Error while resolving value for '\w+': )+"
 )
+FAILED = "not everything could be looked at there: see the task above that failed."
 HEAD = "Nothing was changed. Correct this, then run it again; --limit leaves a host out:"
 
 
@@ -58,7 +59,10 @@ def _network(facts: Facts, wanted: Facts) -> Iterator[str]:
     try:
         ipaddress.IPv4Address(address)
     except ValueError:
-        yield f"cluster_address must be the IPv4 address that the other nodes reach it by; '{address}' is none."
+        yield (
+            "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; "
+            f"'{address}' is none."
+        )
     else:
         if address not in own:
             yield (
@@ -126,7 +130,7 @@ def report(hosts: Mapping[str, Facts], looked_at: Iterable[str]) -> str:
     shared = shared_problems(
         {name: host.get("preflight_seen") or _inventoried(host) for name, host in hosts.items()}
     )
-    problems = {name: [*hosts[name]["preflight_problems"], *shared[name]] for name in looked_at}
+    problems = {name: [*hosts[name].get("preflight_problems", [FAILED]), *shared[name]] for name in looked_at}
     parts = [
         "\n".join([f"{host}:", *(f"  - {sentence}" for sentence in dict.fromkeys(map(_plain, sentences)))])
         for host, sentences in problems.items()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Environment, UndefinedError
 
 from filter_plugins.inputs import (
     FilterModule,
@@ -14,7 +15,9 @@ from filter_plugins.inputs import (
     known_names,
     overruled,
     part_of,
+    role_defaults,
     specification,
+    unreadable,
     wired_names,
     wired_roles,
 )
@@ -77,6 +80,30 @@ def test_what_cannot_be_meant_is_one_sentence(given: dict[str, Any], sentence: s
     assert input_problems(given, KNOWN, []) == [sentence]
 
 
+def test_variables_that_cannot_be_read_are_named_each_with_why() -> None:
+    context = Environment().from_string("").new_context({"fine": 1, "wrong": Unreadable()})
+    assert unreadable(context, ["fine", "wrong", "absent"]) == {
+        "wrong": "wrong cannot be read: 'x' is undefined."
+    }
+
+
+class Unreadable:
+    """A template of what is not there."""
+
+    def __str__(self) -> str:
+        raise UndefinedError("'x' is undefined")
+
+
+def test_defaults_are_read_of_the_roles_that_have_any(tmp_path: Path) -> None:
+    defaults = tmp_path / "roles/one/defaults/main.yml"
+    defaults.parent.mkdir(parents=True)
+    defaults.write_text("---\none_size: 3\none_name: '{{ x }}'\n")
+    assert role_defaults(str(tmp_path / "playbooks"), ["one", "two"]) == {
+        "one_size": 3,
+        "one_name": "{{ x }}",
+    }
+
+
 def test_no_sentence_shows_a_secret() -> None:
     assert "hunter2" not in "".join(input_problems({"vault_jwt_secret": "hunter2"}, KNOWN, []))
 
@@ -127,7 +154,9 @@ def test_every_filter_is_offered_to_ansible() -> None:
         "known_names",
         "overruled",
         "part_of",
+        "role_defaults",
         "specification",
+        "unreadable",
         "wired_names",
         "wired_roles",
     }

@@ -100,9 +100,15 @@ def test_what_is_wrong_with_a_machine_is_one_sentence(facts: dict[str, Any], sen
     [
         (
             "fe80::1",
-            "cluster_address must be the IPv4 address that the other nodes reach it by; 'fe80::1' is none.",
+            (
+                "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; "
+                "'fe80::1' is none."
+            ),
         ),
-        ("", "cluster_address must be the IPv4 address that the other nodes reach it by; '' is none."),
+        (
+            "",
+            "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; '' is none.",
+        ),
         (
             "10.42.3.4",
             "its address 10.42.3.4 lies in 10.42.0.0/16, which is for the cluster's pods or services.",
@@ -207,6 +213,11 @@ def test_the_report_names_every_host_with_a_problem_and_each_sentence_once() -> 
     }
     assert report(hosts, ["m1", "w1", "w2"]) == f"{HEAD}\nw1:\n  - one.\n  - two.\nw2:\n  - three."
     assert report({"m1": {"preflight_problems": []}}, ["m1"]) == ""
+
+
+def test_a_host_whose_checks_broke_off_is_named() -> None:
+    said = "not everything could be looked at there: see the task above that failed."
+    assert report({"m1": {"preflight_problems": []}, "w1": {}}, ["m1", "w1"]) == f"{HEAD}\nw1:\n  - {said}"
 
 
 def test_an_address_is_compared_with_hosts_that_the_run_leaves_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,20 @@ HERE = {
     "ansible_host": "192.0.2.10",
     "ansible_python_interpreter": sys.executable,
 }
+# What may be said of this machine, which plays all hosts; of an inventory that is right nothing else is said.
+OF_THIS_MACHINE = re.compile(
+    r"none of its interfaces has the address 192\.0\.2\.\d+: .*"
+    r"|the host name '[^']*' is also that of .*"
+    r"|its machine-id is also that of .*"
+    r"|it does not reach the master at 192\.0\.2\.10 \(.*\)\."
+    r"|it runs .* is needed\."
+    r"|its architecture is .* is needed\."
+    r"|it has \d+ MB of memory, and \d+ MB are needed\."
+    r"|\d+ MB are free for /var/lib, and \d+ MB are needed\."
+    r"|port \d+ is needed and taken by .*"
+    r"|its host name is .*"
+    r"|it has no (/etc/machine-id|default route).*"
+)
 NOBODY = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
@@ -34,6 +49,11 @@ def preflight(
     inventory = directory / "hosts.yml"  # JSON is YAML
     groups = {"masters": masters, "servers": servers or {}, "workers": workers}
     inventory.write_text(json.dumps({name: {"hosts": hosts} for name, hosts in groups.items()}))
+    return run(directory, inventory, *arguments)
+
+
+def run(directory: Path, inventory: Path, *arguments: str) -> tuple[int, str]:
+    """Run the checks over an inventory; the exit status and what was said."""
     done = subprocess.run(
         [
             Path(sys.executable).parent / "ansible-playbook",
@@ -101,11 +121,64 @@ def test_every_problem_of_every_host_is_named_in_one_message(tmp_path: Path) -> 
     for sentence in (
         "argument 'k3s_agent_join_seconds' is of type str and we were unable to convert to int",
         "no role and no playbook reads k3s_agent_confg; k3s_agent_config is probably meant.",
-        "cluster_address must be the IPv4 address that the other nodes reach it by; 'fe80::1' is none.",
+        "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; 'fe80::1' is none.",
         "its machine-id is also that of m1",
     ):
         assert sentence in said["w1"]
-    assert said["w2"].startswith("it cannot be reached: ")
+    assert re.fullmatch("it cannot be reached: .*", said["w2"])
+
+
+def test_nothing_is_said_of_the_inventory_that_is_there_to_be_copied(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "inventory/example", tmp_path / "example")
+    here = {name: value for name, value in HERE.items() if name != "ansible_host"}
+    status, output = run(tmp_path, tmp_path / "example", "-e", json.dumps(here))
+    assert status == 2, output
+    assert inputs_refused(output) == {"master1": [], "worker1": [], "worker2": []}
+
+
+def test_nothing_is_said_of_an_inventory_without_any_optional_variable(tmp_path: Path) -> None:
+    masters = {"m1": {**HERE, "cluster_k3s_datastore": "etcd"}}
+    servers = {name: {**HERE, "ansible_host": f"192.0.2.2{name[1]}"} for name in ("s1", "s2")}
+    workers = {"w1": {**HERE, "ansible_host": "192.0.2.11"}}
+    status, output = preflight(tmp_path, masters, workers, servers=servers)
+    assert status == 2, output
+    assert inputs_refused(output) == {"m1": [], "s1": [], "s2": [], "w1": []}
+
+
+def inputs_refused(output: str) -> dict[str, list[str]]:
+    """What is said of each host, without what is true of this machine only."""
+    return {
+        host: [sentence for sentence in sentences if not OF_THIS_MACHINE.fullmatch(sentence)]
+        for host, sentences in problems(output).items()
+    }
+
+
+def test_a_host_without_an_address_is_told_so_once(tmp_path: Path) -> None:
+    here = {name: value for name, value in HERE.items() if name != "ansible_host"}
+    status, output = preflight(tmp_path, {"m1": here}, {"w1": here})
+    assert status == 2, output
+    sentence = "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; '{}' is none."
+    assert inputs_refused(output) == {host: [sentence.format(host)] for host in ("m1", "w1")}
+    status, output = preflight(tmp_path, {"m1": here}, {"w1": HERE}, "--limit", "w1")
+    assert status == 2, output
+    assert inputs_refused(output) == {
+        "w1": ["m1, the master of the inventory, has no address: set cluster_address or ansible_host for it."]
+    }
+
+
+def test_a_host_that_cannot_be_looked_at_says_why_and_the_others_are_still_checked(tmp_path: Path) -> None:
+    wrong = {**HERE, "preflight_memory_mb": {"server": 1}}
+    said = refused(tmp_path, {"m1": {**HERE, "k3s_binary_version": "latest"}}, {"w1": wrong})
+    assert "it could not be looked at: " in said["w1"]
+    assert "'agent'" in said["w1"]
+    assert "k3s_binary_version is 'latest', which is no release" in said["m1"]
+
+
+def test_a_variable_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    wrong = {**HERE, "k3s_agent_config": "{{ no_such_variable }}", "k3s_agent_join_seconds": "soon"}
+    said = refused(tmp_path, {"m1": HERE}, {"w1": wrong})
+    assert said["w1"].count("k3s_agent_config cannot be read: 'no_such_variable' is undefined.") == 1
+    assert "argument 'k3s_agent_join_seconds' is of type str" in said["w1"]
 
 
 def test_no_secret_is_shown(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from jinja2 import Environment
+from jinja2.nodes import Name
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -85,6 +87,26 @@ def test_the_wiring_sets_only_inputs_that_exist(play: str) -> None:
     inputs = {name for role in ROLES for name in options(role)}
     wired = set(load(ROOT / f"playbooks/vars/{play}.yml")) | set(load(ROOT / "playbooks/vars/cluster.yml"))
     assert {name for name in wired if not name.startswith("cluster_")} <= inputs
+
+
+@pytest.mark.parametrize("play", PLAYS)
+@pytest.mark.parametrize("extra", ["preflight", "verify"])
+def test_the_wiring_reads_no_input_that_only_a_role_s_defaults_have(play: str, extra: str) -> None:
+    """At the level of a play, and for another host, a role's defaults are not there."""
+    wiring = [load(ROOT / f"playbooks/vars/{name}.yml") for name in ("cluster", play, extra)]
+    inputs = {name for role in ROLES for name in options(role)}
+    read = {name for file in wiring for value in strings(file) for name in variables(value)}
+    assert read & inputs <= {name for file in wiring for name in file}
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = [*value.values()]
+    return [text for each in value for text in strings(each)] if isinstance(value, list) else [str(value)]
+
+
+def variables(template: str) -> set[str]:
+    return {found.name for found in Environment().parse(template).find_all(Name)}
 
 
 @pytest.mark.parametrize("role", ROLES, ids=NAMES)
