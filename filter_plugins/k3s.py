@@ -127,15 +127,26 @@ def name_obstacle(nodes: str, name: str, address: str) -> str:
     nodes: what `kubectl get nodes --output json` printed, '' when there is no cluster yet. Only a node that is Ready
     holds its name: one that is not may be this machine's own before it was reinstalled or moved.
     """
-    for node in json.loads(nodes or "{}").get("items", []):
+    for node in _items(nodes):
+        other = node["metadata"]["name"]
         status = node.get("status") or {}
         ready = {("Ready", "True")} <= {
             (c.get("type"), c.get("status")) for c in status.get("conditions") or []
         }
         addresses = [a.get("address") for a in status.get("addresses") or [] if a.get("type") == "InternalIP"]
-        if node["metadata"]["name"] == name and ready and addresses and address not in addresses:
+        if other == name and ready and addresses and address not in addresses:
             return f"the host name '{name}' is taken by the node at {addresses[0]}: give this machine another one."
+        if other != name and ready and address in addresses:
+            return (
+                f"it runs as the node '{other}', and its host name is '{name}' now: `hostnamectl hostname {other}` "
+                "sets it back; with the new one it would be another node."
+            )
     return ""
+
+
+def _items(listed: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(listed or "{}").get("items", [])
+    return found
 
 
 def datastore_obstacle(traces: Iterable[str], wanted: str, first: str = "") -> str:
@@ -199,10 +210,7 @@ def restart_obstacle(members: str, name: str) -> str:
 
     members: what kubectl printed of the nodes that are in etcd, '' when it did not answer.
     """
-    nodes = {
-        node["metadata"]["name"]: _true_conditions(node)
-        for node in json.loads(members or "{}").get("items", [])
-    }
+    nodes = {node["metadata"]["name"]: _true_conditions(node) for node in _items(members)}
     down = sorted(other for other, true in nodes.items() if other != name and "Ready" not in true)
     others = len(nodes) - 1 - len(down)
     if not down or 2 * others > len(nodes):

@@ -36,7 +36,7 @@ def declared_nodes(hosts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, An
     In: the variables of hosts, with facts. Taken are `cluster_k3s_labels` and `cluster_k3s_taints`.
     """
     return {
-        host["ansible_facts"]["hostname"].lower(): {
+        host["ansible_facts"]["nodename"].lower(): {
             "labels": {key: text(value) for key, value in (host.get("cluster_k3s_labels") or {}).items()},
             "taints": [taint(entry) for entry in host.get("cluster_k3s_taints") or []],
         }

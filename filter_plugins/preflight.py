@@ -10,7 +10,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 Facts = Mapping[str, Any]
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # of a node, and of a machine (RFC 1123)
+WORD = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+# A node's name is a DNS subdomain (RFC 1123), and the value of its label kubernetes.io/hostname: 63 characters.
+NAME = re.compile(rf"(?=.{{1,63}}\Z){WORD}(\.{WORD})*")
 WRAPPING = re.compile(
     r"^(Task failed: |Finalization of .* failed: |Error while resolving value for '\w+': )+"
 )
@@ -45,10 +47,10 @@ def _machine(facts: Facts, wanted: Facts) -> Iterator[str]:
         yield f"its architecture is {facts.get('architecture')}, and {_either(wanted['architectures'])} is needed."
     if facts.get("memtotal_mb", 0) < wanted["memory_mb"]:
         yield f"it has {facts.get('memtotal_mb', 0)} MB of memory, and {wanted['memory_mb']} MB are needed."
-    if not NAME.fullmatch(str(facts.get("hostname"))):
+    if not NAME.fullmatch(str(facts.get("nodename"))):
         yield (
-            f"its host name is '{facts.get('hostname')}', which must be of lower-case letters, digits and dashes: "
-            "`hostnamectl hostname` changes it."
+            f"its host name is '{facts.get('nodename')}', which must be of lower-case letters, digits, dashes "
+            "and dots, 63 at most: `hostnamectl hostname` changes it."
         )
     if not facts.get("machine_id"):
         yield "it has no /etc/machine-id: `systemd-machine-id-setup` makes one."

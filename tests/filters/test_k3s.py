@@ -140,6 +140,15 @@ def test_only_a_ready_node_elsewhere_holds_its_name(listed: str, name: str, take
     assert name_obstacle(listed, name, "10.0.0.1") == why
 
 
+def test_a_machine_that_runs_as_a_node_of_another_name_would_become_another_node() -> None:
+    assert name_obstacle(nodes("True", "10.0.0.1"), "w1.example.org", "10.0.0.1") == (
+        "it runs as the node 'w1', and its host name is 'w1.example.org' now: `hostnamectl hostname w1` sets it back; "
+        "with the new one it would be another node."
+    )
+    assert name_obstacle(nodes("Unknown", "10.0.0.1"), "w1.example.org", "10.0.0.1") == ""
+    assert name_obstacle(nodes("True", "10.0.0.9"), "w1.example.org", "10.0.0.1") == ""
+
+
 TOKEN, ETCD, SQLITE, ADDRESS = (
     "/var/lib/rancher/k3s/server/token",
     "/var/lib/rancher/k3s/server/db/etcd",

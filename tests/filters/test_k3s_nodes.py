@@ -88,14 +88,14 @@ def test_two_effects_of_one_key_are_two_taints() -> None:
 def test_declarations_are_known_by_the_names_of_the_nodes_and_are_text() -> None:
     hosts: list[dict[str, Any]] = [
         {
-            "ansible_facts": {"hostname": "W1"},
+            "ansible_facts": {"hostname": "W1", "nodename": "W1.example.org"},
             "cluster_k3s_labels": {"rack": 7, "spot": True, "edge": ""},
             "cluster_k3s_taints": ["gpu=yes:NoSchedule", "slow:NoExecute"],
         },
-        {"ansible_facts": {"hostname": "w2"}, "cluster_k3s_labels": None},
+        {"ansible_facts": {"hostname": "w2", "nodename": "w2"}, "cluster_k3s_labels": None},
     ]
     assert declared_nodes(hosts) == {
-        "w1": {
+        "w1.example.org": {
             "labels": {"rack": "7", "spot": "true", "edge": ""},
             "taints": [
                 {"key": "gpu", "effect": "NoSchedule", "value": "yes"},

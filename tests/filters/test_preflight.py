@@ -21,6 +21,7 @@ FACTS: dict[str, Any] = {
     "architecture": "x86_64",
     "memtotal_mb": 1900,
     "hostname": "w1",
+    "nodename": "w1.example.org",
     "machine_id": "a" * 32,
     "all_ipv4_addresses": ["10.0.0.1", "172.17.0.1"],
     "default_ipv4": {"interface": "eth0"},
@@ -57,7 +58,8 @@ def held(port: int, program: str, unit: str) -> dict[str, Any]:
         ({}, {}, {}),
         ({"distribution": "Ubuntu", "distribution_version": "22.04"}, {}, {}),
         ({"architecture": "aarch64", "memtotal_mb": 1700}, {"free_mb": 4096}, {}),
-        ({"hostname": "a" * 63}, {"clock_off": -30.0}, {}),
+        ({"nodename": "a" * 63}, {"clock_off": -30.0}, {}),
+        ({"nodename": "w1"}, {}, {}),
         ({}, held(5432, "postgres", "postgresql@15-main.service"), {}),
         ({}, {"listeners": []}, {"address": "172.17.0.1"}),
     ],
@@ -73,12 +75,15 @@ def test_a_host_that_is_well_is_not_talked_of(facts: Any, seen: Any, wanted: Any
         ({"distribution_version": "120"}, "it runs Debian 120, and Debian 12 or Ubuntu 22.04 is needed."),
         ({"architecture": "armv7l"}, "its architecture is armv7l, and x86_64 or aarch64 is needed."),
         ({"memtotal_mb": 1699}, "it has 1699 MB of memory, and 1700 MB are needed."),
-        (
-            {"hostname": "Web_1"},
+        *(
             (
-                "its host name is 'Web_1', which must be of lower-case letters, digits and dashes: "
-                "`hostnamectl hostname` changes it."
-            ),
+                {"nodename": name},
+                (
+                    f"its host name is '{name}', which must be of lower-case letters, digits, dashes and dots, "
+                    "63 at most: `hostnamectl hostname` changes it."
+                ),
+            )
+            for name in ("Web_1", "w1.", "w1..org", "w1.-a.org", "W1.example.org", f"w1.{'a' * 61}", "")
         ),
         ({"machine_id": ""}, "it has no /etc/machine-id: `systemd-machine-id-setup` makes one."),
         ({"default_ipv4": {}}, "it has no default route, without which K3s does not start."),

@@ -114,7 +114,7 @@ def test_every_problem_of_every_host_is_named_in_one_message(tmp_path: Path) -> 
         "MB of memory, and 1000000000 MB are needed.",
         "vault_jwt_secret must have 32 or more letters and digits, and nothing else.",
         "none of its interfaces has the address 192.0.2.10: set cluster_address",
-        f"the host name '{socket.gethostname().split('.')[0]}' is also that of w1",
+        f"the host name '{socket.gethostname()}' is also that of w1",
         "its machine-id is also that of w1",
     ):
         assert sentence in said["m1"]
@@ -157,8 +157,8 @@ def test_a_host_without_an_address_is_told_so_once(tmp_path: Path) -> None:
     here = {name: value for name, value in HERE.items() if name != "ansible_host"}
     status, output = preflight(tmp_path, {"m1": here}, {"w1": here})
     assert status == 2, output
-    sentence = "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; '{}' is none."
-    assert inputs_refused(output) == {host: [sentence.format(host)] for host in ("m1", "w1")}
+    wanted = "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; '{}' is none."
+    assert inputs_refused(output) == {host: [wanted.format(host)] for host in ("m1", "w1")}
     status, output = preflight(tmp_path, {"m1": here}, {"w1": HERE}, "--limit", "w1")
     assert status == 2, output
     assert inputs_refused(output) == {
@@ -233,6 +233,20 @@ def test_a_clock_that_is_off_is_seen_however_slow_the_run_is(tmp_path: Path) -> 
     python.chmod(0o755)
     said = refused(tmp_path, {"m1": {**HERE, "ansible_python_interpreter": str(python)}}, {})
     assert "its clock is 66 min behind this controller's: synchronise the time on both" in said["m1"]
+
+
+def test_a_host_is_known_by_its_full_name(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import platform\nplatform.node = lambda: 'web.example.org'\n")
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    here = {**HERE, "ansible_python_interpreter": str(python)}
+    said = refused(tmp_path, {"m1": here}, {"w1": {**here, "ansible_host": "192.0.2.11"}})
+    assert (
+        "the host name 'web.example.org' is also that of w1: give each machine a name of its own."
+        in said["m1"]
+    )
+    assert "its host name is" not in said["m1"]
 
 
 def test_a_host_without_root_says_what_sudo_said(tmp_path: Path) -> None:

@@ -109,6 +109,15 @@ def variables(template: str) -> set[str]:
     return {found.name for found in Environment().parse(template).find_all(Name)}
 
 
+@pytest.mark.parametrize("directory", ["filter_plugins", "molecule", "playbooks", "roles"])
+def test_a_node_is_nowhere_named_by_the_short_name_of_its_machine(directory: str) -> None:
+    """The agent registers with the full one, which K3s takes by itself too; most machines have but one."""
+    texts = [
+        path.read_text() for kind in ("py", "yml", "j2") for path in (ROOT / directory).rglob(f"*.{kind}")
+    ]
+    assert [text for text in texts if re.search(r"ansible_facts\W+hostname|ansible_hostname", text)] == []
+
+
 @pytest.mark.parametrize("role", ROLES, ids=NAMES)
 def test_no_restart_is_owed_to_a_handler(role: Path) -> None:
     """A handler is lost with the run that owed it: `systemd_units` asks each service what it has read."""
