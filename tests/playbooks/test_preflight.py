@@ -99,17 +99,24 @@ def test_every_problem_of_every_host_is_named_in_one_message(tmp_path: Path) -> 
         **HERE,
         "k3s_binary_version": "latest",
         "k3s_binary_file": "/no/such/file",
-        "k3s_server_config": {"token": "secret"},
+        "k3s_server_config": {"token": "secret", "cluster-cidr": "10.52.0.0/16"},
         "preflight_systems": ["Plan 9"],
         "preflight_memory_mb": {"server": 10**9, "agent": 1},
         "vault_jwt_secret": "hunter2",
     }
-    worker = {**HERE, "k3s_agent_join_seconds": "soon", "k3s_agent_confg": {}, "cluster_address": "fe80::1"}
+    worker = {
+        **HERE,
+        "k3s_agent_join_seconds": "soon",
+        "k3s_agent_confg": {},
+        "k3s_agent_config": {"data-dir": "/srv"},
+        "cluster_address": "fe80::1",
+    }
     said = refused(tmp_path, {"m1": master}, {"w1": worker, "w2": NOBODY}, "--check")
     for sentence in (
         "k3s_binary_version is 'latest', which is no release such as v1.34.4+k3s1.",
         "k3s_binary_file is /no/such/file, which is not there.",
         "k3s_server_config may not hold token: other inputs of the role set that.",
+        "k3s_server_config has cluster-cidr 10.52.0.0/16, and everything else is set up for 10.42.0.0/16",
         "and Plan 9 is needed.",
         "MB of memory, and 1000000000 MB are needed.",
         "vault_jwt_secret must have 32 or more letters and digits, and nothing else.",
@@ -120,6 +127,7 @@ def test_every_problem_of_every_host_is_named_in_one_message(tmp_path: Path) -> 
         assert sentence in said["m1"]
     for sentence in (
         "argument 'k3s_agent_join_seconds' is of type str and we were unable to convert to int",
+        "k3s_agent_config may not hold data-dir: the role relies on what K3s does without.",
         "no role and no playbook reads k3s_agent_confg; k3s_agent_config is probably meant.",
         "cluster_address or ansible_host must be the IPv4 address that the other nodes reach it by; 'fe80::1' is none.",
         "its machine-id is also that of m1",
@@ -323,10 +331,15 @@ def test_more_servers_need_etcd(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_server_is_said_by_name(tmp_path: Path) -> None:
     etcd = {**HERE, "cluster_k3s_datastore": "etcd", "ansible_host": "192.0.2.12"}
-    wrong = {**etcd, "k3s_server_config": {"cluster-init": True}}
+    wrong = {**etcd, "k3s_server_config": {"cluster-init": True, "flannel-backend": "none"}}
     status, output = preflight(tmp_path, {"m1": {**etcd, **HERE}}, {}, servers={"s1": etcd, "s2": wrong})
     assert "k3s_server_config may not hold cluster-init: other inputs of the role set that." in "".join(
         problems(output)["s2"]
     )
+    assert (
+        "all servers of K3s must have the same flannel-backend: it is none here and vxlan on m1."
+        in "".join(problems(output)["s2"])
+    )
     assert "may not hold" not in "".join(problems(output)["s1"])
+    assert "all servers" not in "".join(problems(output)["s1"])
     assert status != 0
