@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 RELEASE = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?(?:-[a-z][a-z-]*)?(?:\+k3s(\d+))?\Z")
 COMPLAINT = re.compile(r'level=(?:error|fatal) msg="(.*)"')
-OLDEST_AGENT = 3  # minor releases that a kubelet may be behind (kubernetes.io/releases/version-skew-policy)
+# Minor releases that a kubelet, and an API server, may be behind (kubernetes.io/releases/version-skew-policy)
+MOST_BEHIND = {"agent": 3, "server": 1}
+NAMES = {"agent": ("an agent", "its server"), "server": ("a server", "the master")}
+SERVERS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
 class Version(NamedTuple):
@@ -41,15 +44,16 @@ def version_in(output: str) -> str:
     return found[1] if found else ""
 
 
-def version_obstacle(wanted: str, installed: str, server: str = "") -> str:
+def version_obstacle(wanted: str, installed: str, server: str = "", part: str = "agent") -> str:
     """Why a host may not get the version that is wanted, '' when it may.
 
-    installed: what it has, '' for none. server: for an agent, what its server has by then; '' for a server.
+    installed: what it has, '' for none. server: what the server that it joins has by then, '' for the first one.
+    part: what joins there, an agent or a server.
     """
     new = version(wanted)
     if new is None:
         return f"k3s_binary_version is '{wanted}', which is no release such as v1.34.4+k3s1."
-    return _step(new, wanted, installed) or _skew(new, wanted, server)
+    return _step(new, wanted, installed) or _skew(new, wanted, server, part)
 
 
 def _step(new: Version, wanted: str, installed: str) -> str:
@@ -68,19 +72,64 @@ def _step(new: Version, wanted: str, installed: str) -> str:
     return ""
 
 
-def _skew(new: Version, wanted: str, server: str) -> str:
+def _skew(new: Version, wanted: str, server: str, part: str) -> str:
     of_server = version(server)
     if of_server is None:
         return ""
-    behind = (of_server.major, of_server.minor) > (new.major, new.minor)
+    who, whom = NAMES[part]
     if (new.major, new.minor) > (of_server.major, of_server.minor):
-        return f"an agent of K3s {wanted} would be newer than its server, which has {server}: upgrade the master first."
-    if behind and (new.major != of_server.major or of_server.minor - new.minor > OLDEST_AGENT):
         return (
-            f"an agent of K3s {wanted} is more than {OLDEST_AGENT} minor releases behind its server, "
-            f"which has {server}."
+            f"{who} of K3s {wanted} would be newer than {whom}, which has {server}: upgrade the master first."
+        )
+    if _is_too_old(new, of_server, part):
+        return (
+            f"{who} of K3s {wanted} is more than {MOST_BEHIND[part]} minor release{'s' * (part == 'agent')} "
+            f"behind {whom}, which has {server}."
         )
     return ""
+
+
+def _is_too_old(old: Version, new: Version, part: str) -> bool:
+    if old.major != new.major:
+        return old.major < new.major
+    return new.minor - old.minor > MOST_BEHIND[part]
+
+
+def left_behind(nodes: str, wanted: str, address: str) -> str:
+    """Why the master, which is at this address, may not get the version that is wanted for the other nodes' sake.
+
+    nodes: what `kubectl get nodes --output json` printed, '' when there is no cluster yet.
+    """
+    new = version(wanted)
+    if new is None:
+        return ""
+    late = [
+        f"{node['metadata']['name']} ({_release(node)})"
+        for node in _items(nodes)
+        if address not in _addresses(node)
+        and (old := version(_release(node)))
+        and _is_too_old(old, new, _part(node))
+    ]
+    if not late:
+        return ""
+    return (
+        f"K3s {wanted} on the master would leave nodes too far behind: {', '.join(late)}. An agent may be "
+        f"{MOST_BEHIND['agent']} minor releases older and a server {MOST_BEHIND['server']}: "
+        "upgrade them first, or delete nodes that are gone."
+    )
+
+
+def _release(node: Mapping[str, Any]) -> str:
+    return str(((node.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion") or "")
+
+
+def _part(node: Mapping[str, Any]) -> str:
+    return "server" if {*SERVERS} & {*(node["metadata"].get("labels") or {})} else "agent"
+
+
+def _addresses(node: Mapping[str, Any]) -> list[str]:
+    listed = (node.get("status") or {}).get("addresses") or []
+    return [each["address"] for each in listed if each.get("type") == "InternalIP"]
 
 
 def outdated(files: Iterable[str], keep: Iterable[str]) -> list[str]:
@@ -128,12 +177,8 @@ def name_obstacle(nodes: str, name: str, address: str) -> str:
     holds its name: one that is not may be this machine's own before it was reinstalled or moved.
     """
     for node in _items(nodes):
-        other = node["metadata"]["name"]
-        status = node.get("status") or {}
-        ready = {("Ready", "True")} <= {
-            (c.get("type"), c.get("status")) for c in status.get("conditions") or []
-        }
-        addresses = [a.get("address") for a in status.get("addresses") or [] if a.get("type") == "InternalIP"]
+        other, addresses = node["metadata"]["name"], _addresses(node)
+        ready = "Ready" in _true_conditions(node)
         if other == name and ready and addresses and address not in addresses:
             return f"the host name '{name}' is taken by the node at {addresses[0]}: give this machine another one."
         if other != name and ready and address in addresses:
@@ -235,6 +280,7 @@ class FilterModule:
             "k3s_file_obstacles": file_obstacles,
             "k3s_is_file": is_file,
             "k3s_last_words": last_words,
+            "k3s_left_behind": left_behind,
             "k3s_name_obstacle": name_obstacle,
             "k3s_restart_obstacle": restart_obstacle,
             "k3s_servers_obstacle": servers_obstacle,

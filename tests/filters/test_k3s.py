@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from filter_plugins.k3s import (
     file_obstacles,
     is_file,
     last_words,
+    left_behind,
     name_obstacle,
     outdated,
     restart_obstacle,
@@ -85,6 +87,61 @@ def test_an_agent_is_not_newer_than_its_server_nor_much_older(wanted: str, serve
     why = version_obstacle(wanted, "", server)
     assert refused in why
     assert bool(why) == bool(refused)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("v1.34.1+k3s1", ""),
+        ("v1.33.9+k3s1", ""),
+        (
+            "v1.32.9+k3s1",
+            "a server of K3s v1.32.9+k3s1 is more than 1 minor release behind the master, which has v1.34.4+k3s1.",
+        ),
+        (
+            "v1.35.0+k3s1",
+            (
+                "a server of K3s v1.35.0+k3s1 would be newer than the master, which has v1.34.4+k3s1: "
+                "upgrade the master first."
+            ),
+        ),
+    ],
+)
+def test_servers_are_one_minor_release_apart_at_most(wanted: str, said: str) -> None:
+    assert version_obstacle(wanted, "", "v1.34.4+k3s1", "server") == said
+
+
+def node(name: str, release: str, address: str, *labels: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "labels": dict.fromkeys(labels, "true")},
+        "status": {
+            "nodeInfo": {"kubeletVersion": release},
+            "addresses": [{"type": "InternalIP", "address": address}],
+        },
+    }
+
+
+def test_an_upgrade_of_the_master_leaves_no_node_too_far_behind() -> None:
+    server = "node-role.kubernetes.io/control-plane"
+    listed = json.dumps(
+        {
+            "items": [
+                node("m1", "v1.33.4+k3s1", "10.0.0.1", server),
+                node("s1", "v1.33.1+k3s1", "10.0.0.2", server),
+                node("s2", "v1.32.1+k3s1", "10.0.0.3", server),
+                node("w1", "v1.31.1+k3s1", "10.0.0.4"),
+                node("w2", "v1.30.1+k3s1", "10.0.0.5"),
+                node("w3", "", "10.0.0.6"),
+            ]
+        }
+    )
+    assert left_behind(listed, "v1.34.4+k3s1", "10.0.0.1") == (
+        "K3s v1.34.4+k3s1 on the master would leave nodes too far behind: s2 (v1.32.1+k3s1), w2 (v1.30.1+k3s1). "
+        "An agent may be 3 minor releases older and a server 1: upgrade them first, or delete nodes that are gone."
+    )
+    assert left_behind(listed, "v1.33.4+k3s1", "10.0.0.1") == ""
+    assert left_behind("", "v1.34.4+k3s1", "10.0.0.1") == ""
+    assert left_behind(listed, "latest", "10.0.0.1") == ""
 
 
 @pytest.mark.parametrize("wanted", ["", "1.34.4+k3s1", "latest", "v1.34", "v1.34.4+k3s1\n"])
@@ -331,6 +388,7 @@ def test_every_filter_is_offered_to_ansible() -> None:
         "k3s_datastore_obstacle",
         "k3s_is_file",
         "k3s_last_words",
+        "k3s_left_behind",
         "k3s_name_obstacle",
         "k3s_outdated",
         "k3s_restart_obstacle",

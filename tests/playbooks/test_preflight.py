@@ -314,6 +314,18 @@ def test_an_agent_that_does_not_go_with_its_server_is_refused(tmp_path: Path) ->
     assert "an agent of K3s v1.30.0+k3s1 is more than 3 minor releases behind its server" in said["w2"]
 
 
+def test_a_server_that_does_not_go_with_the_master_is_refused(tmp_path: Path) -> None:
+    etcd = {**HERE, "cluster_k3s_datastore": "etcd", "k3s_binary_version": "v1.34.4+k3s1"}
+    servers = {"s1": {**etcd, "k3s_binary_version": "v1.32.4+k3s1"}, "s2": etcd}
+    status, output = preflight(tmp_path, {"m1": etcd}, {}, servers=servers)
+    assert status == 2, output
+    sentence = (
+        "a server of K3s v1.32.4+k3s1 is more than 1 minor release behind the master, which has v1.34.4+k3s1."
+    )
+    assert sentence in problems(output)["s1"]
+    assert "of K3s v1." not in "".join(problems(output)["s2"])
+
+
 def test_an_even_number_of_servers_is_refused_before_any_host_is_looked_at(tmp_path: Path) -> None:
     master = {**HERE, "cluster_k3s_datastore": "etcd"}
     status, output = preflight(tmp_path, {"m1": master}, {}, servers={"s1": NOBODY})
