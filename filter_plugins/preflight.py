@@ -89,6 +89,18 @@ def _inside(seen: Facts, wanted: Facts) -> Iterator[str]:
         yield (
             f"{seen['free_mb']} MB are free for {wanted['disk_path']}, and {wanted['free_disk_mb']} MB are needed."
         )
+    if not seen["limits_memory"]:
+        yield (
+            "its kernel offers no memory cgroup, without which no pod runs: add cgroup_enable=memory to its command "
+            "line and reboot."
+        )
+    if seen["ufw"]:
+        yield "ufw is on, and a packet would have to pass both firewalls: switch it off with `ufw disable`."
+    if wanted["postgresql"] and len(seen["postgresql"]) > 1:
+        yield (
+            f"{len(seen['postgresql'])} PostgreSQL servers are set up there ({', '.join(seen['postgresql'])}), and one "
+            "is used: `pg_lsclusters` shows them, `pg_dropcluster` removes one."
+        )
     units = {int(port): entry["unit"] for entry in wanted["ports"] for port in entry["ports"]}
     for held in seen["listeners"]:
         if not fnmatch(held["unit"], units[held["port"]]):

@@ -31,6 +31,9 @@ SEEN: dict[str, Any] = {
     "free_mb": 5000,
     "listeners": [{"port": 443, "program": "nginx", "unit": "nginx.service"}],
     "silent": [],
+    "limits_memory": True,
+    "postgresql": ["/etc/postgresql/15/main/postgresql.conf"],
+    "ufw": False,
 }
 WANTED: dict[str, Any] = {
     "systems": ["Debian 12", "Ubuntu 22.04"],
@@ -43,6 +46,7 @@ WANTED: dict[str, Any] = {
         {"unit": "nginx.service", "ports": [80, 443]},
         {"unit": "postgresql@*.service", "ports": [5432]},
     ],
+    "postgresql": True,
     "networks": ["10.42.0.0/16"],
     "address": "10.0.0.1",
 }
@@ -62,6 +66,8 @@ def held(port: int, program: str, unit: str) -> dict[str, Any]:
         ({"nodename": "w1"}, {}, {}),
         ({}, held(5432, "postgres", "postgresql@15-main.service"), {}),
         ({}, {"listeners": []}, {"address": "172.17.0.1"}),
+        ({}, {"postgresql": ["a", "b"]}, {"postgresql": False}),
+        ({}, {"postgresql": []}, {}),
     ],
 )
 def test_a_host_that_is_well_is_not_talked_of(facts: Any, seen: Any, wanted: Any) -> None:
@@ -135,6 +141,30 @@ def test_an_address_must_be_one_and_not_a_pod_s(address: str, sentence: str) -> 
         (
             {"clock_off": 7300.0},
             "its clock is 2 h ahead of this controller's: synchronise the time on both (`timedatectl`).",
+        ),
+        (
+            {"limits_memory": False},
+            (
+                "its kernel offers no memory cgroup, without which no pod runs: add cgroup_enable=memory to "
+                "its command line and reboot."
+            ),
+        ),
+        (
+            {"ufw": True},
+            "ufw is on, and a packet would have to pass both firewalls: switch it off with `ufw disable`.",
+        ),
+        (
+            {
+                "postgresql": [
+                    "/etc/postgresql/15/main/postgresql.conf",
+                    "/etc/postgresql/17/main/postgresql.conf",
+                ]
+            },
+            (
+                "2 PostgreSQL servers are set up there (/etc/postgresql/15/main/postgresql.conf, "
+                "/etc/postgresql/17/main/postgresql.conf), and one is used: `pg_lsclusters` shows them, "
+                "`pg_dropcluster` removes one."
+            ),
         ),
         ({"free_mb": 100}, "100 MB are free for /var/lib, and 4096 MB are needed."),
         (

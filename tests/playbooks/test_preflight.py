@@ -32,6 +32,10 @@ OF_THIS_MACHINE = re.compile(
     r"|it has \d+ MB of memory, and \d+ MB are needed\."
     r"|\d+ MB are free for /var/lib, and \d+ MB are needed\."
     r"|port \d+ is needed and taken by .*"
+    r"|its kernel offers no memory cgroup, .*"
+    r"|ufw is on, .*"
+    r"|\d+ PostgreSQL servers are set up there .*"
+    r"|/usr/local/bin/k3s is no link to a release, .*"
     r"|its host name is .*"
     r"|it has no (/etc/machine-id|default route).*"
 )
@@ -324,6 +328,34 @@ def test_a_server_that_does_not_go_with_the_master_is_refused(tmp_path: Path) ->
     )
     assert sentence in problems(output)["s1"]
     assert "of K3s v1." not in "".join(problems(output)["s2"])
+
+
+def test_what_the_master_has_of_nodes_counts_too(tmp_path: Path) -> None:
+    nodes = [
+        {
+            "metadata": {"name": name},
+            "status": {
+                "nodeInfo": {"kubeletVersion": "v1.30.4+k3s1"},
+                "addresses": [{"type": "InternalIP", "address": address}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
+        for name, address in {"w1": "192.0.2.11", "m0": "192.0.2.10"}.items()
+    ]
+    stdout = f"k3s version v1.33.4+k3s1 (1234)\ngo version go1.24\n{json.dumps({'items': nodes})}"
+    asked = {"preflight_asked": {"stdout": stdout}, "k3s_binary_version": "v1.34.4+k3s1"}
+    said = refused(tmp_path, {"m1": HERE}, {"w1": NOBODY}, "--limit", "m1", "-e", json.dumps(asked))
+    assert "K3s v1.34.4+k3s1 on the master would leave nodes too far behind: w1 (v1.30.4+k3s1)." in said["m1"]
+    assert "it runs as the node 'm0', and its host name is" in said["m1"]
+
+
+def test_a_k3s_of_another_installer_is_not_overwritten(tmp_path: Path) -> None:
+    found = json.dumps({"__k3s_binary_in_use": {"kind": "file", "owner": "root", "mode": "0755"}})
+    said = refused(tmp_path, {"m1": HERE}, {}, "--check", "-e", found)
+    assert (
+        "/usr/local/bin/k3s is no link to a release, as other installers leave it: `k3s-uninstall.sh`"
+        in said["m1"]
+    )
 
 
 def test_an_even_number_of_servers_is_refused_before_any_host_is_looked_at(tmp_path: Path) -> None:

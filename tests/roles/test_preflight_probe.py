@@ -132,6 +132,42 @@ def test_free_space_is_that_of_the_nearest_directory_that_is_there(tmp_path: Pat
     )
 
 
+def test_the_servers_of_postgresql_are_found_by_version_and_name(tmp_path: Path) -> None:
+    assert probe.postgresql_servers(tmp_path) == []
+    files = [tmp_path / f"etc/postgresql/{cluster}/postgresql.conf" for cluster in ("15/main", "17/main")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert probe.postgresql_servers(tmp_path) == [str(file) for file in files]
+
+
+@pytest.mark.parametrize(
+    ("settings", "on"),
+    [("", False), ("# ENABLED=yes\nENABLED=no\n", False), ("# ufw\nENABLED=yes\nLOGLEVEL=low\n", True)],
+)
+def test_ufw_is_on_where_its_settings_say_so(settings: str, on: bool) -> None:
+    assert probe.ufw_is_on(settings) == on
+
+
+@pytest.mark.parametrize(
+    ("files", "limits"),
+    [
+        ({}, False),
+        ({"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n"}, True),
+        ({"sys/fs/cgroup/cgroup.controllers": "cpuset cpu\n", "proc/cgroups": "memory\t4\t58\t1\n"}, False),
+        ({"proc/cgroups": "#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t4\t58\t1\n"}, True),
+        ({"proc/cgroups": "memory\t0\t58\t0\n"}, False),
+    ],
+)
+def test_a_kernel_that_cannot_bound_memory_is_seen(
+    tmp_path: Path, files: dict[str, str], limits: bool
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert probe.limits_memory(tmp_path) == limits
+
+
 @pytest.mark.parametrize(
     ("clock", "off"),
     [(105.0, 0.0), (100.0, 0.0), (110.0, 0.0), (140.0, 30.0), (60.0, -40.0)],

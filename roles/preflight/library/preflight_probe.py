@@ -21,7 +21,8 @@ DOCUMENTATION = r"""
 module: preflight_probe
 short_description: Looks at a host's clock, disk, ports and its way to others, and changes nothing
 description:
-  - Says who listens on which port, how much disk space is free, and which addresses answer.
+  - Says who listens on which port, how much disk space is free, which addresses answer, and what other things there
+    are that bar the way.
   - On the controller, an action of the same name adds how far the clocks are apart.
 options:
   disk:
@@ -56,9 +57,21 @@ free_mb:
   description: Free space for root.
   type: int
   returned: success
+limits_memory:
+  description: Whether the kernel can bound the memory of pods.
+  type: bool
+  returned: success
 listeners:
   description: Who listens on the ports, as C({port, program, unit}).
   type: list
+  returned: success
+postgresql:
+  description: The configuration files of the PostgreSQL servers that are set up, as Debian has them.
+  type: list
+  returned: success
+ufw:
+  description: Whether the firewall ufw is on.
+  type: bool
   returned: success
 silent:
   description: The doors that did not answer, as C({name, why}).
@@ -156,6 +169,25 @@ def free_mb(path: Path) -> int:
     return shutil.disk_usage(str(present)).free // 2**20
 
 
+def postgresql_servers(root: Path) -> List[str]:
+    """The configuration of each PostgreSQL server, by version and name."""
+    return sorted(str(found) for found in root.glob("etc/postgresql/*/*/postgresql.conf"))
+
+
+def ufw_is_on(settings: str) -> bool:
+    """Whether the firewall is on, by the text of /etc/ufw/ufw.conf."""
+    return bool(re.search(r"^ENABLED=yes", settings, re.MULTILINE))
+
+
+def limits_memory(root: Path) -> bool:
+    """Whether a controller of memory is on, in the unified hierarchy or, where that is not there, in the older one."""
+    unified = root / "sys/fs/cgroup/cgroup.controllers"
+    if unified.exists():
+        return "memory" in text_of(unified).split()
+    rows = [line.split() for line in text_of(root / "proc/cgroups").splitlines()]
+    return any(row[0] == "memory" and row[-1] == "1" for row in rows if row)
+
+
 def silent(doors: List[Dict[str, Any]]) -> List[Dict[str, str]]:
     """The doors of which no port answers, and why."""
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -197,7 +229,10 @@ def main(arguments: str = ARGUMENTS) -> None:
     seen = {
         "clock": time.time(),
         "free_mb": free_mb(Path(given["disk"])),
+        "limits_memory": limits_memory(Path("/")),
         "listeners": listeners(Path("/proc"), map(int, given["ports"])),
+        "postgresql": postgresql_servers(Path("/")),
+        "ufw": ufw_is_on(text_of(Path("/etc/ufw/ufw.conf"))),
         "silent": silent(given.get("doors", [])),
     }
     print(json.dumps({"changed": False, **seen}))
