@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -42,6 +41,7 @@ def proxy(upstream: int, directory: Path, *, processes: int) -> Iterator[Proxy]:
         "nginx_certificate_file": certificate,
         "nginx_certificate_key_file": key,
         "nginx_challenge_dir": home,
+        "__nginx_ipv6": False,
     }
     _write(home, port, variables)
     command: list[str | Path] = ["/usr/sbin/nginx", "-c", home / "nginx.conf", "-g", "daemon off;"]
@@ -58,7 +58,7 @@ def available() -> bool:
 def _write(home: Path, port: int, variables: dict[str, object]) -> None:
     """Render the role's templates; only ports of loopback and directories are exchanged."""
     site = render("nginx", "muster.conf.j2", **variables)
-    site = re.sub(r"\n *listen \[::\][^\n]*", "", site).replace("listen 443 ", f"listen 127.0.0.1:{port} ")
+    site = site.replace("listen 443 ", f"listen 127.0.0.1:{port} ")
     (home / "muster.conf").write_text(site.replace("listen 80 ", f"listen 127.0.0.1:{free_port()} "))
     main = render("nginx", "nginx.conf.j2", **variables)
     for installed, ours in (
