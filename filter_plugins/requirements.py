@@ -1,4 +1,4 @@
-"""A pure filter that narrows a universal lock file to one Python on one architecture."""
+"""Pure filters that narrow a universal lock file, and the wheels for it, to one Python on one architecture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from packaging.markers import Marker
 PIN = re.compile(
     r"(?P<pin>[A-Za-z0-9][\w.-]*(?:\[[^]]*\])?==[^\s;\\]+)\s*(?:;\s*(?P<marker>[^\\\n]+?))?\s*(?P<rest>\\?\n)"
 )
+
+OLDEST_GLIBC = 35  # 2.35, of Ubuntu 22.04: no supported system has an older one
 
 
 def locked_for(requirements: str, python: str, architecture: str) -> str:
@@ -39,8 +41,19 @@ def locked_for(requirements: str, python: str, architecture: str) -> str:
     return "".join(kept)
 
 
+def platforms(architecture: str) -> list[str]:
+    """The platforms whose wheels run on every supported host of this architecture, the best one first.
+
+    pip itself would take its own machine's, which is the controller's. It takes those that are named and no older ones
+    (https://packaging.python.org/specifications/platform-compatibility-tags/#manylinux).
+    """
+    tags = [f"manylinux_2_{minor}" for minor in range(OLDEST_GLIBC, 16, -1)] + ["manylinux2014"]
+    tags += ["manylinux_2_12", "manylinux2010", "manylinux_2_5", "manylinux1"]
+    return [f"{tag}_{architecture}" for tag in tags]
+
+
 class FilterModule:
     """The entry point that Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"locked_for": locked_for}
+        return {"locked_for": locked_for, "wheel_platforms": platforms}
