@@ -1,4 +1,4 @@
-"""What the role `control_api` prepares on the controller is for the host: by the real Ansible and real pip."""
+"""What the role `control_api` prepares on the controller is for the host: by real runs of Ansible and pip."""
 
 from __future__ import annotations
 
@@ -132,3 +132,13 @@ def test_a_host_gets_wheels_of_its_own_architecture_and_python(controller: Contr
 def wheels(packed: Path) -> list[str]:
     with tarfile.open(packed) as archive:
         return [Path(name).name for name in archive.getnames() if name.endswith(".whl")]
+
+
+def test_a_python_that_is_still_to_be_installed_does_not_fail_check_mode(controller: Controller) -> None:
+    told = controller.run(
+        [host("x86_64"), role("build"), {"ansible.builtin.debug": {"msg": "for {{ __control_api_wheels }}"}}],
+        "--check",
+        control_api_python="python3.99",
+        __control_api_requirements="",
+    )
+    assert "for py3.99-x86_64-" in told

@@ -1,0 +1,100 @@
+"""What the K3s roles do in which order and say, by the real ansible-playbook; their modules are stood in for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Notes what it is told, and answers what the test has put down for it.
+STAND_IN = """\
+#!/usr/bin/python
+import json
+import sys
+from pathlib import Path
+NAME = "{name}"
+given = json.loads(r'''<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>''')
+with open("{home}/told", "a") as told:
+    print(json.dumps([NAME, given]), file=told)
+answer = json.loads(Path("{home}/answers").read_text()).get(NAME, {{"changed": False}})
+print(json.dumps(answer))
+sys.exit(1 if answer.get("failed") else 0)
+"""
+MODULES = ("files", "look", "systemd_units", "k3s_join")
+
+
+class Host:
+    """This machine, where nothing is done."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        for name in MODULES:
+            (home / f"{name}.py").write_text(STAND_IN.format(name=name, home=home))
+
+    def run(self, role: str, tasks: str, *options: str, answers: Any, **given: Any) -> tuple[int, str]:
+        """Run a file of a role's tasks; whether they failed, and what was said."""
+        (self.home / "answers").write_text(json.dumps(answers))
+        imported = {"name": role, "tasks_from": tasks, "rolespec_validate": False}
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {"ansible_python_interpreter": sys.executable, **given},
+            "tasks": [{"ansible.builtin.import_role": imported}],
+        }
+        (self.home / "play.json").write_text(json.dumps([play]))
+        done = subprocess.run(
+            [Path(sys.executable).parent / "ansible-playbook", self.home / "play.json", *options],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_LIBRARY": str(self.home),
+                "HOME": str(self.home),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done.returncode, done.stdout
+
+    def told(self, module: str) -> list[dict[str, Any]]:
+        calls = map(json.loads, (self.home / "told").read_text().splitlines())
+        return [given for name, given in calls if name == module]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+SERVER = {
+    "k3s_server_node_name": "master1",
+    "k3s_server_node_address": "192.0.2.10",
+    "k3s_server_agent_token_file": "/etc/muster/secrets/k3s_agent_token",
+    "k3s_server_datastore": "postgresql",
+    "k3s_server_datastore_password_file": "/etc/muster/secrets/k3s_datastore_password",
+}
+BARE = {"look": {"failed": True, "found": {}, "texts": {}, "msg": "It is not there."}}
+WRITTEN = {"changed": True, "written": ["/etc/systemd/system/k3s.service"]}
+
+
+def test_a_datastore_without_a_password_yet_fails_a_run_and_not_check_mode(host: Host) -> None:
+    answers = {**BARE, "files": WRITTEN, "systemd_units": {"changed": True, "stale": []}}
+    given = {**SERVER, "__k3s_server_checked": True}
+    failed, said = host.run("k3s_server", "main", "--check", answers=answers, **given)
+    assert failed == 0, said
+    assert [file["path"] for file in host.told("files")[0]["files"]][
+        -1
+    ] == "/etc/systemd/system/k3s.service.env"
+    failed, said = host.run("k3s_server", "main", answers=answers, **given)
+    assert failed != 0
+    assert "It is not there." in said
