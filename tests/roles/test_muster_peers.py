@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib.util
 import json
 import logging
@@ -90,11 +91,21 @@ class Node:
         self.kept = directory / "workers.nft"
         self.notes = directory / "notes"
         self.nft = directory / "nft"
+        self.tables = directory / "tables"
+        self.rules = directory / "firewall.nft"
+        self.loaded = directory / "loaded"
+        self.rules.write_text("the rules")
+        self.mark()
+        self.tables.write_text("table ip nat\ntable inet muster\n")
         self.apis: list[Any] = []
         self.be_willing()
 
     def be_willing(self) -> None:
-        self._write(f"cat >>{self.notes}")
+        listed = f"list) cat {self.tables};;"
+        loaded = f"--file) echo load $2 >>{self.notes}; echo table inet muster >>{self.tables};;"
+        self._write(
+            f'case "$1 $2" in "--file -") cat >>{self.notes}; exit;; esac\ncase "$1" in {listed} {loaded} esac'
+        )
 
     def refuse(self) -> None:
         self._write("echo no such set >&2; exit 1")
@@ -102,6 +113,14 @@ class Node:
     def _write(self, script: str) -> None:
         self.nft.write_text(f"#!/bin/sh\n{script}\n")
         self.nft.chmod(0o755)
+
+    def mark(self) -> None:
+        """Note that the rules on the disk are those in force, as muster-firewall does."""
+        self.loaded.write_text(hashlib.sha256(self.rules.read_bytes()).hexdigest() + "\n")
+
+    def flush(self) -> None:
+        self.tables.write_text("table ip nat\n")
+        self.notes.unlink(missing_ok=True)
 
     def told(self) -> str:
         return self.notes.read_text() if self.notes.exists() else ""
@@ -119,6 +138,8 @@ class Node:
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     node = Node(tmp_path)
     monkeypatch.setattr(peers, "NFT", str(node.nft))
+    monkeypatch.setattr(peers, "RULES", node.rules)
+    monkeypatch.setattr(peers, "LOADED", node.loaded)
     yield node
     node.hang_up()
 
@@ -221,6 +242,42 @@ def test_a_machine_that_has_not_registered_waits(node: Node, caplog: pytest.LogC
         node.token.write_text("the-token")
         keeper.look()
     assert "10.0.0.2" in node.told()
+
+
+def test_rules_that_something_has_flushed_are_loaded_again_with_the_workers_although_none_has_changed(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    with control_api(["10.0.0.2"]) as api, caplog.at_level(logging.WARNING):
+        keeper = node.keeper(api.url)
+        keeper.look()
+        node.flush()
+        keeper.look()
+        keeper.look()
+    swapped = "flush set inet muster workers\nadd element inet muster workers { 10.0.0.2 }\n"
+    assert node.told() == f"load {node.rules}\n{swapped}"
+    assert [record.message for record in caplog.records] == [
+        "the firewall's rules were flushed by something else, and are loaded again"
+    ]
+
+
+def test_rules_are_loaded_again_while_the_control_api_is_away(node: Node) -> None:
+    node.flush()
+    node.keeper("http://127.0.0.1:1").look()
+    assert node.told() == f"load {node.rules}\n"
+
+
+def test_rules_that_were_unloaded_or_that_no_login_has_passed_are_not_loaded(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.flush()
+    node.rules.write_text("other rules")
+    with control_api([]) as api, caplog.at_level(logging.WARNING):
+        keeper = node.keeper(api.url)
+        keeper.look()
+        assert "those on the disk are not the ones that were in use" in caplog.text
+        node.loaded.unlink()
+        keeper.look()
+    assert "load " not in node.told()
 
 
 def test_it_ends_when_it_is_told_to(node: Node) -> None:

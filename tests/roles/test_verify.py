@@ -81,6 +81,19 @@ def test_a_service_that_is_not_installed_and_another_that_has_failed_are_named()
     assert host.unit_faults(["a@*.service"], [], "") == ["a@*.service is not installed"]
 
 
+# The firewall
+
+
+def test_a_firewall_whose_table_is_gone_is_a_fault_whatever_its_unit_says() -> None:
+    others = "table ip nat\ntable inet muster2\n"
+    assert says(host.firewall(["inet muster"], others + "table inet muster\n")) == [
+        ("ok", "inet muster is loaded")
+    ]
+    gone = "the kernel has no table inet muster, so nothing is filtered: `systemctl reload muster-firewall` loads it"
+    assert says(host.firewall(["inet muster"], others)) == [("fault", gone)]
+    assert says(host.firewall([], "")) == []
+
+
 # Certificates
 
 

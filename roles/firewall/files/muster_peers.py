@@ -3,11 +3,13 @@
 
 One file, standard library only, Python 3.8 or newer. It runs as root with the one capability to change the firewall.
 What it knew last is kept in a file, which the firewall's rules include: after a reboot they need no control API.
+Where something has flushed the rules, it loads them again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import http.client
 import ipaddress
 import json
@@ -24,9 +26,12 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional
 from urllib.parse import urlsplit
 
+TABLE = "inet muster"
 SET = "inet muster workers"
 PATH = "/api/peers"
 NFT = "/usr/sbin/nft"
+RULES = Path("/etc/muster/firewall.nft")
+LOADED = Path("/run/muster-firewall/loaded")  # the digest of the rules that are to be in force
 REQUEST_SECONDS = 5
 LARGEST_ANSWER = 4 * 1024 * 1024
 log = logging.getLogger("muster-peers")
@@ -135,11 +140,10 @@ class ControlApi:
 # --- the firewall ---------------------------------------------------------------------------------
 
 
-def swap(addresses: List[str]) -> None:
-    """Give the set these elements and no others, in one transaction. Raises PeersError."""
-    commands = f"flush set {SET}\n{elements(addresses)}"
+def nft(*arguments: str, commands: Optional[str] = None) -> str:
+    """What nft says. Raises PeersError."""
     done = subprocess.run(
-        [NFT, "--file", "-"],
+        [NFT, *arguments],
         input=commands,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -148,6 +152,28 @@ def swap(addresses: List[str]) -> None:
     )
     if done.returncode != 0:
         raise PeersError(f"nft refuses: {' '.join(done.stdout.split())[:300]}")
+    return done.stdout
+
+
+def swap(addresses: List[str]) -> None:
+    """Give the set these elements and no others, in one transaction. Raises PeersError."""
+    nft("--file", "-", commands=f"flush set {SET}\n{elements(addresses)}")
+
+
+def mend() -> bool:
+    """Load the rules again if they are to be in force and something has flushed them; say whether. Raises PeersError.
+
+    Rules that no login has passed yet are not loaded by anybody but the role, which takes them back after a minute.
+    """
+    if not LOADED.exists() or f"table {TABLE}" in nft("list", "tables").splitlines():
+        return False
+    if LOADED.read_text().strip() != hashlib.sha256(RULES.read_bytes()).hexdigest():
+        raise PeersError(
+            "the firewall's rules were flushed, and those on the disk are not the ones that were in use"
+        )
+    nft("--file", str(RULES))
+    log.warning("the firewall's rules were flushed by something else, and are loaded again")
+    return True
 
 
 def keep(addresses: List[str], path: Path) -> None:
@@ -180,8 +206,10 @@ class Keeper:
         self._trouble = ""
 
     def look(self) -> None:
-        """Ask once, and swap the set if it changed."""
+        """Ask once, and swap the set if it changed; see to it that there are rules at all."""
         try:
+            if mend():
+                self._tag = None
             answer = self._api.ask(self._tag)
             if answer is not None:
                 try:

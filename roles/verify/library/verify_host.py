@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Whether a built host is well: its services, its certificates, the control API as it is seen from there.
+"""Whether a built host is well: its services, firewall and certificates, the control API as it is seen from there.
 
 Standard library only, Python 3.8 or newer: it runs on the host, as root, and only looks.
 """
@@ -19,10 +19,15 @@ from typing import Dict, Iterable, List, Tuple
 
 DOCUMENTATION = r"""
 module: verify_host
-short_description: Looks whether services, certificates and the control API are well, and changes nothing
+short_description: Looks whether services, firewall, certificates and the control API are well, and changes nothing
 options:
   units:
     description: Patterns of systemd units that must run.
+    type: list
+    elements: str
+    required: true
+  tables:
+    description: Tables of nftables that must be loaded, as C(inet name).
     type: list
     elements: str
     required: true
@@ -46,6 +51,7 @@ EXAMPLES = r"""
 - name: Look at the host
   verify_host:
     units: [nginx.service]
+    tables: [inet muster]
     certificates: [/etc/muster/tls/api.crt]
     days: 14
     urls: [{url: "http://127.0.0.1:3000/readyz", ca: ""}]
@@ -96,6 +102,13 @@ def unit_faults(patterns: List[str], shown: List[Dict[str, str]], failed: str) -
         *(f"{unit['Id']} does not run: it is {unit['ActiveState']} ({unit['SubState']})" for unit in still),
         *(f"{name} has failed" for name in broken if name not in {unit["Id"] for unit in still}),
     ]
+
+
+def firewall(tables: List[str], listed: str) -> List[Row]:
+    """In: the tables that must be there, what `nft list tables` prints. A unit may be active without its table."""
+    missing = [table for table in tables if f"table {table}" not in listed.splitlines()]
+    says = "the kernel has no table {}, so nothing is filtered: `systemctl reload muster-firewall` loads it"
+    return row("firewall", map(says.format, missing), f"{', '.join(tables)} is loaded") if tables else []
 
 
 def certificates(patterns: List[str], days: int, now: float) -> List[Row]:
@@ -190,6 +203,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "units": {"type": "list", "elements": "str", "required": True},
+            "tables": {"type": "list", "elements": "str", "required": True},
             "certificates": {"type": "list", "elements": "str", "required": True},
             "days": {"type": "int", "required": True},
             "urls": {"type": "list", "elements": "dict", "required": True},
@@ -199,6 +213,7 @@ def main() -> None:
     given = module.params
     rows = [
         *services(given["units"]),
+        *firewall(given["tables"], run(["/usr/sbin/nft", "list", "tables"])),
         *certificates(given["certificates"], given["days"], time.time()),
         *api(given["urls"]),
     ]
