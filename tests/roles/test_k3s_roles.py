@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +125,48 @@ def entries(given: Any) -> Iterator[dict[str, Any]]:
         yield from entries(value)
     if isinstance(given, dict) and "path" in given:
         yield given
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """The only way to a release page."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"K3s")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[str, list[str]]]:
+    """Its URL, and what it was asked for."""
+    asked: list[str] = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Asked", (Proxy,), {"asked": asked}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_release_is_downloaded_through_the_proxy_of_k3s(host: Host, proxy: tuple[str, list[str]]) -> None:
+    url, asked = proxy
+    failed, said = host.run(
+        "k3s_binary",
+        "main",
+        answers={"files": {"changed": False, "written": []}},
+        k3s_binary_mirror_url="http://releases.invalid",
+        k3s_binary_sha256=sha256(b"K3s").hexdigest(),
+        k3s_binary_environment={"HTTP_PROXY": url, "CONTAINERD_HTTP_PROXY": "http://other.invalid"},
+        __k3s_binary_checked=True,
+        __k3s_binary_is_here=False,
+        __k3s_binary_asset={"binary": "k3s", "sums": "sums"},
+        __k3s_binary_path=str(host.home / "k3s"),
+    )
+    assert failed == 0, said
+    assert asked == ["http://releases.invalid/v1.34.4%2Bk3s1/k3s"]
+    assert (host.home / "k3s").read_bytes() == b"K3s"
