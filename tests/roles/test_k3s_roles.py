@@ -170,3 +170,25 @@ def test_the_release_is_downloaded_through_the_proxy_of_k3s(host: Host, proxy: t
     assert failed == 0, said
     assert asked == ["http://releases.invalid/v1.34.4%2Bk3s1/k3s"]
     assert (host.home / "k3s").read_bytes() == b"K3s"
+
+
+AGENT = {
+    "k3s_agent_server_url": "https://127.0.0.1:1",
+    "k3s_agent_token_file": "/etc/rancher/k3s/join-token",
+    "k3s_agent_node_name": "worker1",
+    "__k3s_agent_written": {"written": []},
+}
+REFUSED = {"failed": True, "msg": "systemctl start k3s-agent: Unit k3s-agent.service is masked."}
+JOINED = {"/var/lib/rancher/k3s/agent/client-kubelet.crt": {"kind": "file"}}
+
+
+@pytest.mark.parametrize(("found", "cause"), [({}, ""), (JOINED, REFUSED["msg"])])
+def test_the_control_api_is_told_why_a_worker_has_not_joined(host: Host, found: Any, cause: str) -> None:
+    answers = {"look": {"changed": False, "found": found}, "systemd_units": REFUSED}
+    report = ["tee", str(host.home / "reported")]
+    failed, said = host.run("k3s_agent", "join", answers=answers, k3s_agent_report_command=report, **AGENT)
+    assert failed != 0
+    reported = (host.home / "reported").read_text().strip()
+    assert reported
+    assert cause in reported
+    assert reported in said
