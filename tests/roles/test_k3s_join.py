@@ -77,6 +77,24 @@ CAPTURED = {
         ),
         "K3s refused the join token",
     ),
+    "kobe 47, at the end": (
+        (
+            'level=fatal msg="Error: failed to retrieve agent configuration: failed to retrieve configuration from '
+            'server: not authorized"'
+        ),
+        "K3s refused the join token",
+    ),
+    "k3s 2470": (
+        (
+            'time="2020-11-02T21:31:45.110928545Z" level=error msg="token is not valid: https://127.0.0.1:32991/apis: '
+            '401 Unauthorized"'
+        ),
+        "K3s refused the join token",
+    ),
+    "k3s 4174": (
+        "ERRO[2021-10-07T14:07:28.302430882+01:00] token is not valid: https://20.94.40.171:6443/apis: 401 Unauthorized",
+        "K3s refused the join token",
+    ),
     "k3s 4220": (
         (
             "Failed to configure agent: failed to retrieve configuration from server: "
@@ -170,7 +188,41 @@ CAPTURED = {
         "no default route",
     ),
 }
+# Put together from what K3s' source says (pkg/agent/config/config.go, pkg/agent/run.go, pkg/clientaccess/token.go).
+FROM_SOURCE = [
+    (
+        (
+            'level=info msg="Waiting to retrieve agent configuration; server is not ready: '
+            'https://127.0.0.1:6444/v1-k3s/serving-kubelet.crt: 401 Unauthorized"'
+        ),
+        "K3s refused the join token",
+    ),
+    (
+        'level=error msg="Failed to validate connection to cluster at https://10.0.0.1:6443: invalid token format"',
+        "K3s refused the join token",
+    ),
+    ('level=fatal msg="Error: failed to validate token: not authorized"', "K3s refused the join token"),
+    (
+        (
+            'level=error msg="failed to validate token: failed to get CA certs: Get '
+            '\\"https://10.0.0.1:6443/cacerts\\": dial tcp 10.0.0.1:6443: connect: connection refused"'
+        ),
+        "cannot be reached",
+    ),
+    (
+        (
+            'level=error msg="token is not valid: Get \\"https://127.0.0.1:6444/apis\\": '
+            'x509: certificate has expired or is not yet valid"'
+        ),
+        "the clocks of this machine",
+    ),
+    (
+        'level=error msg="failed to validate token: token CA hash does not match the Cluster CA"',
+        "has another CA than",
+    ),
+]
 NO_CAUSES = [
+    'E0824 12:00:00.000000    1 kuberuntime_image.go:55] "Failed to pull image" err="failed to authorize: not authorized"',
     'time="2024-03-06T16:34:33-06:00" level=info msg="Starting k3s agent v1.28.7+k3s1 (051b14b2)"',
     'level=info msg="Running load balancer k3s-agent-load-balancer 127.0.0.1:6444 -> [172.22.22.163:6443]"',
     'time="2019-05-14T20:30:54.293791987Z" level=info msg="waiting for node home-ubuntu: nodes \\"home-ubuntu\\" not found"',
@@ -189,6 +241,11 @@ def test_the_lines_of_real_agents_are_understood(issue: str) -> None:
     assert found.heals == (sentence in {"cannot be reached", "K3s knows a node 'w1' with another password"})
     assert "{" not in found.sentence
     assert "\n" not in found.sentence
+
+
+@pytest.mark.parametrize(("line", "sentence"), FROM_SOURCE)
+def test_what_stands_behind_a_token_that_is_not_valid_is_told(line: str, sentence: str) -> None:
+    assert sentence in k3s_join.cause_of([line], SERVER, "w1").sentence
 
 
 @pytest.mark.parametrize("line", NO_CAUSES)

@@ -81,6 +81,10 @@ ANOTHER_CA = (
     "{server} has another CA than the one that the join token names: the token is of another cluster, or somebody "
     "stands in between; register this worker again"
 )
+REFUSED = (
+    "K3s refused the join token, which is wrong, expired or deleted: run the playbook again, "
+    "it brings a fresh one"
+)
 NO_CGROUP = (
     "the kernel offers no memory cgroup, without which no pod runs: add cgroup_enable=memory to its command line "
     "and reboot"
@@ -124,9 +128,10 @@ CAUSES = [
         "such as a proxy that opens TLS",
     ),
     Cause(
-        r"config(uration from server)?: (not authorized|\S+: 401 Unauthorized)|invalid token|token must not be empty"
+        r"config(uration from server)?: \S+: 401 Unauthorized|/(v1-k3s/\S+|apis): 401 Unauthorized"
+        r"|^(time=|level=|[A-Z]{4}\[).*: not authorized\"?$|invalid token|token must not be empty"
         r"|token does not match the server|--token is required",
-        "K3s refused the join token, which is wrong, expired or deleted: run the playbook again, it brings a fresh one",
+        REFUSED,
     ),
     Cause(
         r"unknown 'kubernetes.io' or 'k8s.io' labels",
@@ -159,6 +164,7 @@ CAUSES = [
         UNREACHABLE,
         heals=True,
     ),
+    Cause(r"token is not valid|failed to validate token", REFUSED),  # the causes above stand behind it, too
 ]
 
 
