@@ -125,6 +125,14 @@ def test_no_restart_is_owed_to_a_handler(role: Path) -> None:
     assert "notify:" not in text_of(role)
 
 
+def test_the_collections_that_are_asked_for_are_those_that_are_used() -> None:
+    asked = {entry["name"] for entry in load(ROOT / "requirements.yml")["collections"]}
+    places = ("ansible.cfg", "roles/*/tasks/*.yml", "playbooks/**/*.yml", "molecule/**/*.yml")
+    text = "\n".join(file.read_text() for place in places for file in ROOT.glob(place))
+    used = set(re.findall(r"\b((?:ansible|community)\.[a-z]+)\.[a-z]", text)) - {"ansible.builtin"}
+    assert used == asked
+
+
 def text_of(role: Path) -> str:
     """All tasks, internals and templates of a role, without comments."""
     files = [*role.glob("tasks/*.yml"), *role.glob("vars/*.yml"), *role.glob("templates/*")]
