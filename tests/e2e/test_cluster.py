@@ -46,6 +46,15 @@ def test_every_service_runs_under_systemd(lab: Lab) -> None:
         assert lab.on(host, "systemctl --failed --plain --no-legend").strip() == ""
 
 
+def test_rules_of_the_firewall_that_something_has_flushed_are_loaded_again(lab: Lab) -> None:
+    def filtered() -> list[str]:
+        return [host for host in SERVICES if "table inet muster" in lab.on(host, "nft list tables")]
+
+    for host in SERVICES:
+        lab.on(host, "nft delete table inet muster")
+    wait_until(lambda: filtered() == list(SERVICES), 30, "not all hosts have their rules")
+
+
 def test_every_worker_is_active_and_its_node_ready(lab: Lab) -> None:
     assert {
         name: (worker["status"], worker["nodeState"]) for name, worker in lab.workers().items()

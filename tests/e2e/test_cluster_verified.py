@@ -29,7 +29,7 @@ def test_a_cluster_that_is_well_has_a_report_without_a_fault(lab: Lab) -> None:
     assert not [row for row in rows if row[2] == "FAULT"]
     for host in ("master", "worker1", "worker2"):
         assert {("services", host, "ok"), ("certificates", host, "ok"), ("api", host, "ok")} <= set(rows)
-        assert ("nodes", host, "ok") in rows
+        assert {("firewall", host, "ok"), ("nodes", host, "ok")} <= set(rows)
     assert rows["workers", "worker1", "ok"] == rows["workers", "worker2", "ok"] == "ACTIVE"
     assert ("database", "master", "ok") in rows
     assert rows["lists", "master", "ok"] == "the worker table and K3s have the same 2 machines"

@@ -1,17 +1,31 @@
-"""The unit that loads the rules of the role `firewall`."""
+"""The units that load the rules of the role `firewall`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-UNIT = Path(__file__).parents[2] / "roles/firewall/templates/muster-firewall.service.j2"
+TEMPLATES = Path(__file__).parents[2] / "roles/firewall/templates"
+DISTRIBUTIONS = "nftables.service"  # it flushes the rules of everybody when it starts, reloads or stops
 
 
-def test_the_rules_are_loaded_after_those_of_the_distribution_which_flush_all_others() -> None:
-    """systemd.unit(5): without an order both load at once, and the later one wins."""
-    lines = UNIT.read_text().splitlines()
-    (after,) = [line.split("=", 1)[1].split() for line in lines if line.startswith("After=")]
-    assert "nftables.service" in after
-    assert "ReloadPropagatedFrom=nftables.service" in lines
-    # PartOf= would stop the rules with nftables.service, and nothing would start them again.
-    assert not [line for line in lines if line.startswith("PartOf=")]
+def unit(name: str) -> dict[str, list[str]]:
+    """What a unit's settings name."""
+    lines = (TEMPLATES / f"{name}.service.j2").read_text().splitlines()
+    return {key: value.split() for key, equals, value in (line.partition("=") for line in lines) if equals}
+
+
+def test_the_rules_are_loaded_after_those_of_the_distribution_at_boot_and_at_its_reload() -> None:
+    ours = unit("muster-firewall")
+    assert DISTRIBUTIONS in ours["After"]
+    assert ours["ReloadPropagatedFrom"] == [DISTRIBUTIONS]
+    # PartOf= would stop the rules with it, and nothing would start them again.
+    assert "PartOf" not in ours
+
+
+def test_they_are_loaded_again_whenever_it_starts_unless_they_were_unloaded() -> None:
+    again, ours = unit("muster-firewall-again"), unit("muster-firewall")
+    assert again["WantedBy"] == [DISTRIBUTIONS]
+    assert {DISTRIBUTIONS, "muster-firewall.service"} <= set(again["After"])
+    assert again["ConditionPathExists"] == ["/run/muster-firewall/loaded"]
+    assert again["ExecStart"] == ours["ExecReload"]
+    assert "RemainAfterExit" not in again
