@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,6 +65,7 @@ def known_names(playbooks: str) -> list[str]:
     return sorted({*specification(playbooks, roles), *WORD.findall(wiring)})
 
 
+@cache  # one task asks for the same files again and again
 def _load(file: Path) -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 

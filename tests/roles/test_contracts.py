@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from jinja2 import Environment
+from jinja2.nativetypes import NativeEnvironment
 from jinja2.nodes import Name
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,16 @@ def strings(value: Any) -> list[str]:
 
 def variables(template: str) -> set[str]:
     return {found.name for found in Environment().parse(template).find_all(Name)}
+
+
+@pytest.mark.parametrize(("etcd", "more"), [([], set()), ([2379, 2380], {2379, 2380, 2381})])
+def test_every_port_that_a_server_of_k3s_takes_is_looked_at(etcd: list[int], more: set[int]) -> None:
+    """docs.k3s.io/installation/requirements, and on loopback containerd, the cloud controller and etcd's metrics."""
+    wiring = load(ROOT / "playbooks/vars/cluster.yml") | {"cluster_etcd_ports": etcd}
+    ports = NativeEnvironment().from_string(wiring["cluster_k3s_server_ports"]).render(wiring)
+    agent = {6444, 8472, 10010, 10248, 10249, 10250, 10256}
+    assert set(wiring["cluster_k3s_ports"]) == agent
+    assert set(ports) == agent | {6443, 10257, 10258, 10259} | more
 
 
 @pytest.mark.parametrize("directory", ["filter_plugins", "molecule", "playbooks", "roles"])
