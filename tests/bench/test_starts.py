@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     reason="this machine has no PostgreSQL server (apt-get install postgresql)",
 )
 ROOT = Path(__file__).parent.parent.parent
-TINY = ["--seconds", "0.5", "--workers", "50", "--runs", "1", "--connections", "10"]
+TINY = ["--seconds", "2", "--workers", "50", "--runs", "1", "--connections", "10"]
 
 
 def measure(part: str) -> str:
