@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -81,9 +80,7 @@ def test_thousands_of_nodes_are_a_handful_of_statements(database: Database) -> N
         assert len(store.save_nodes(session, reports, {}, START)) == count
     assert len(statements) <= 10
     statements.clear()
-    began = time.monotonic()
     with database.transaction() as session:
         later = START + timedelta(seconds=5)
         assert store.save_nodes(session, [*reports[1:], report("w00000", Node.NOT_READY)], {}, later)
     assert len(statements) <= 4
-    assert time.monotonic() - began < 5
