@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -140,6 +141,9 @@ async def running_api(
     service: Service = app.app.state.service  # type: ignore[attr-defined]
     app.start()
     service.events.start()
+    async with asyncio.timeout(30):
+        while service.events.settled is None:  # noqa: ASYNC110 - there is nothing to wait on
+            await asyncio.sleep(0.005)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False, client=(peer, 50000))
     async with httpx2.AsyncClient(transport=transport, base_url="http://muster") as client:
         yield Api(client, service, clock)

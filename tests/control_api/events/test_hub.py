@@ -26,6 +26,7 @@ async def events(database: Database) -> AsyncIterator[Events]:
     events = Events(database)
     database.on_news = events.call
     events.start()
+    await settled(events, 0)  # a test that writes at once would be before its first look
     yield events
     await events.close()
 
