@@ -5,8 +5,8 @@ status still is the wanted one. Between two looks of the monitor a worker may th
 the monitor has not looked lately, all workers are derived instead.
 
 PostgreSQL guesses how many match a search or a label, believes that they are spread evenly over every order, and
-would walk along it for as long as it takes. So only the beginning is walked along; after that, all who match are
-found first and sorted then.
+would walk along it for as long as it takes. So a page is looked for where it should be if it is near the beginning; if
+it is not there, all who match are found first and sorted then.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ COLUMNS: dict[Sort, Any] = {
 UNIQUE = (Sort.HOSTNAME, Sort.NAME)
 SEPARATORS = "-.:"  # of the words of a name or an address
 WHOLE_TRIGRAM = 3  # letters
-FEW = 2000  # workers that a search, or a label, walks along, whether they match or not
+NEAR = 2000  # workers of the order among whom a label is looked for first
+FEW = 500  # those whom a search looks at first, to learn how near its page is
+MANY = 1 / 40  # of them, match: it is near
 
 
 class Page(NamedTuple):
@@ -120,30 +122,43 @@ def _walk(wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]
 def _seek(
     session: Session, wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int
 ) -> Sequence[Worker]:
-    """Walk along the first few workers; if they do not fill the page, find all who match, and sort them then."""
+    """Look at as many of the order as a page should need; if they do not fill it, at all who match."""
     order = _directed(stretch.order, wanted.order)
-    whole = _within(wanted, select(*stretch.keys).select_from(Worker), stretch).where(STANDING)
-    last = session.execute(whole.order_by(*order).offset(FEW).limit(1)).first()
-    if last is not None:
-        near = [*asked, _up_to(stretch.keys, last, wanted.order)]
-        found = _load(session, _picked(wanted, stretch, near, limit, "NOT MATERIALIZED"))
-        if len(found) == limit:
-            return found
-    return _load(session, _picked(wanted, stretch, asked, limit, "MATERIALIZED"))
+    keyed = select(Worker.id, *(key.label(f"key_{number}") for number, key in enumerate(stretch.order)))
+    everyone = _within(wanted, keyed, stretch).where(STANDING)
+    found: Sequence[Worker] = []
+    reach = NEAR
+    if wanted.search:  # the index of trigrams is slow enough to ask a few workers first
+        first = everyone.order_by(*order).limit(FEW).subquery()
+        few = select(first).join(Worker, Worker.id == first.c.id)
+        found = _load(session, _picked(wanted, few, asked, limit))
+        reach = 2 * FEW * limit // len(found) if len(found) > FEW * MANY else 0
+    if reach and len(found) < limit:
+        ends = everyone.with_only_columns(*stretch.keys).order_by(*order)
+        last = session.execute(ends.offset(reach).limit(1)).first()
+        if last is not None:
+            near = everyone.where(_up_to(stretch.keys, last, wanted.order))
+            found = _load(session, _picked(wanted, near, asked, limit))
+    if len(found) == limit:
+        return found
+    return _load(session, _picked(wanted, everyone, asked, limit, apart=True))
 
 
 def _picked(
-    wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int, found_first: str
+    wanted: Listing,
+    among: Select[Any],
+    asked: Sequence[ColumnElement[bool]],
+    limit: int,
+    *,
+    apart: bool = False,
 ) -> Select[Any]:
-    """Pick the workers, then load them. found_first: whether all who match are, as PostgreSQL calls it."""
-    keys = {f"key_{number}": key for number, key in enumerate(stretch.order)}
-    every = select(Worker.id, *(key.label(name) for name, key in keys.items()))
-    every = _within(wanted, every.join(Heartbeat) if wanted.statuses else every, stretch).where(*asked)
-    found = every.cte("found").prefix_with(found_first)
-    picked = select(found).order_by(*_directed([found.c[key] for key in keys], wanted.order)).limit(limit)
-    first = picked.subquery()
-    query = _workers().join(first, first.c.id == Worker.id)
-    return query.order_by(*_directed([first.c[key] for key in keys], wanted.order))
+    """Pick the workers, then load them. apart: find all who match before any order is known."""
+    every = among.join(Heartbeat, Heartbeat.worker_id == Worker.id) if wanted.statuses else among
+    found = (every.where(*asked).offset(0) if apart else every.where(*asked)).subquery()
+    keys = list(found.c)[1:]
+    picked = select(found).order_by(*_directed(keys, wanted.order)).limit(limit).subquery()
+    query = _workers().join(picked, picked.c.id == Worker.id)
+    return query.order_by(*_directed(list(picked.c)[1:], wanted.order))
 
 
 def _within(wanted: Listing, query: Select[Any], stretch: Stretch) -> Select[Any]:

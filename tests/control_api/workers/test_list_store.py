@@ -43,15 +43,17 @@ def names(session: Session, wanted: Listing, watch: Watch | None = FRESH, at: Mo
 
 
 def add_seven(session: Session) -> None:
-    """Add workers of which some are alike, some lack a value, and four have an address in 10.9."""
+    """Add workers of which some are alike, some lack a value, and four have an address and a label of subnet 9."""
     for number in range(7):
+        subnet = 9 if number in {1, 4, 5, 6} else 8
         values: dict[str, Any] = {
             "name": f"n{(number * 3) % 7}",
             "cpu_cores": 4 + number % 2,
             "total_memory_bytes": None if number in {2, 5} else number // 2,
             "total_storage_bytes": None,
             "created_at": ago(number // 3),
-            "ip_address": f"10.{9 if number in {1, 4, 5, 6} else 8}.0.{number}",
+            "ip_address": f"10.{subnet}.0.{number}",
+            "labels": {"subnet": str(subnet)},
         }
         add(session, f"w{number}", **values)
 
@@ -88,7 +90,7 @@ def test_pages_follow_each_other_without_gaps_in_every_order(
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("sort", Sort)
 @pytest.mark.parametrize("statuses", [(), (Status.ACTIVE,), tuple(Status)])
-def test_a_search_lists_whom_the_whole_list_has_in_the_same_order_wherever_they_are(
+def test_a_search_or_a_label_lists_whom_the_whole_list_has_in_the_same_order_wherever_they_are(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
     sort: Sort,
@@ -97,6 +99,7 @@ def test_a_search_lists_whom_the_whole_list_has_in_the_same_order_wherever_they_
     few: int,
 ) -> None:
     monkeypatch.setattr(list_store, "FEW", few)
+    monkeypatch.setattr(list_store, "NEAR", few)
     with database.transaction() as session:
         add_seven(session)
         wanted = Listing(sort=sort, order=order, statuses=statuses)
@@ -104,6 +107,7 @@ def test_a_search_lists_whom_the_whole_list_has_in_the_same_order_wherever_they_
         assert len(expected) == 4
         for limit in (1, 3, 4, 9):
             assert names(session, replace(wanted, search="10.9.", limit=limit)) == expected
+            assert names(session, replace(wanted, labels=(Label("subnet", "9"),), limit=limit)) == expected
 
 
 def test_a_worker_that_comes_between_two_pages_shifts_nothing(database: Database) -> None:
@@ -351,7 +355,7 @@ def test_a_page_of_what_many_have_walks_an_index_and_stops(
 def test_a_page_of_what_few_have_reads_only_them(fleet: Database, wanted: Listing) -> None:
     with fleet.reading() as session:
         page, plans = explained(session, wanted)
-    begun = 2 * list_store.FEW if wanted.search or wanted.labels else 0
+    begun = 2 * (list_store.FEW if wanted.search else list_store.NEAR if wanted.labels else 0)
     assert len(page.workers) <= 40
     assert whole_tables(plans) == []
     assert read(plans) < ROWS / 20 + begun
