@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, false, or_, select, true, tuple_, union_all
 from sqlalchemy.orm import Session, contains_eager
@@ -64,7 +65,7 @@ def page(session: Session, at: Moment, watch: Watch | None, wanted: Listing) -> 
     for stretch in _stretches(wanted, recorded=recorded):
         limit = wanted.limit + 1 - len(found)
         if wanted.search or wanted.labels:
-            found += _seek(session, wanted, stretch, asked, limit)
+            found += _load_each(session, _seek(session, wanted, stretch, asked, limit))
         elif recorded and _is_merged(wanted):
             found += _load(session, _merged(wanted, asked))
         else:
@@ -121,44 +122,31 @@ def _walk(wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]
 
 def _seek(
     session: Session, wanted: Listing, stretch: Stretch, asked: Sequence[ColumnElement[bool]], limit: int
-) -> Sequence[Worker]:
+) -> Sequence[UUID]:
     """Look at as many of the order as a page should need; if they do not fill it, at all who match."""
     order = _directed(stretch.order, wanted.order)
     keyed = select(Worker.id, *(key.label(f"key_{number}") for number, key in enumerate(stretch.order)))
     everyone = _within(wanted, keyed, stretch).where(STANDING)
-    found: Sequence[Worker] = []
+
+    def pick(among: Select[Any], *, apart: bool = False) -> Sequence[UUID]:
+        """Return the first who match. apart: find all of them before any order is known."""
+        every = among.join(Heartbeat, Heartbeat.worker_id == Worker.id) if wanted.statuses else among
+        found = (every.where(*asked).offset(0) if apart else every.where(*asked)).subquery()
+        first = select(found).order_by(*_directed(list(found.c)[1:], wanted.order)).limit(limit)
+        return session.scalars(first).all()
+
+    picked: Sequence[UUID] = []
     reach = NEAR
     if wanted.search:  # the index of trigrams is slow enough to ask a few workers first
-        first = everyone.order_by(*order).limit(FEW).subquery()
-        few = select(first).join(Worker, Worker.id == first.c.id)
-        found = _load(session, _picked(wanted, few, asked, limit))
-        reach = 2 * FEW * limit // len(found) if len(found) > FEW * MANY else 0
-    if reach and len(found) < limit:
+        few = everyone.order_by(*order).limit(FEW).subquery()
+        picked = pick(select(few).join(Worker, Worker.id == few.c.id))
+        reach = 2 * FEW * limit // len(picked) if len(picked) > FEW * MANY else 0
+    if reach and len(picked) < limit:
         ends = everyone.with_only_columns(*stretch.keys).order_by(*order)
         last = session.execute(ends.offset(reach).limit(1)).first()
         if last is not None:
-            near = everyone.where(_up_to(stretch.keys, last, wanted.order))
-            found = _load(session, _picked(wanted, near, asked, limit))
-    if len(found) == limit:
-        return found
-    return _load(session, _picked(wanted, everyone, asked, limit, apart=True))
-
-
-def _picked(
-    wanted: Listing,
-    among: Select[Any],
-    asked: Sequence[ColumnElement[bool]],
-    limit: int,
-    *,
-    apart: bool = False,
-) -> Select[Any]:
-    """Pick the workers, then load them. apart: find all who match before any order is known."""
-    every = among.join(Heartbeat, Heartbeat.worker_id == Worker.id) if wanted.statuses else among
-    found = (every.where(*asked).offset(0) if apart else every.where(*asked)).subquery()
-    keys = list(found.c)[1:]
-    picked = select(found).order_by(*_directed(keys, wanted.order)).limit(limit).subquery()
-    query = _workers().join(picked, picked.c.id == Worker.id)
-    return query.order_by(*_directed(list(picked.c)[1:], wanted.order))
+            picked = pick(everyone.where(_up_to(stretch.keys, last, wanted.order)))
+    return picked if len(picked) == limit else pick(everyone, apart=True)
 
 
 def _within(wanted: Listing, query: Select[Any], stretch: Stretch) -> Select[Any]:
@@ -169,6 +157,12 @@ def _within(wanted: Listing, query: Select[Any], stretch: Stretch) -> Select[Any
 
 def _load(session: Session, query: Select[Any]) -> Sequence[Worker]:
     return session.scalars(query.options(contains_eager(Worker.heartbeat))).all()
+
+
+def _load_each(session: Session, ids: Sequence[UUID]) -> Sequence[Worker]:
+    """Load workers in this order."""
+    workers = {worker.id: worker for worker in _load(session, _workers().where(Worker.id.in_(ids)))}
+    return [workers[id_] for id_ in ids]
 
 
 def _is_merged(wanted: Listing) -> bool:

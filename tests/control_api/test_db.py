@@ -83,6 +83,16 @@ def test_reading_does_not_wait_for_a_writer(sqlite_url: str) -> None:
     database.close()
 
 
+def test_all_of_one_reading_is_as_of_one_moment(database: Database) -> None:
+    with database.reading() as reader:
+        assert reader.scalars(select(Watch)).all() == []
+        with database.transaction() as writer:
+            writer.add(Watch(id=1, ticked_at=START, grace_until=START))
+        assert reader.scalars(select(Watch)).all() == []
+    with database.reading() as reader:
+        assert len(reader.scalars(select(Watch)).all()) == 1
+
+
 def test_a_database_that_is_not_there_is_unavailable() -> None:
     database = Database("postgresql://u@127.0.0.1:1/d")
     with pytest.raises(DatabaseUnavailable):
