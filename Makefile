@@ -40,9 +40,12 @@ test-fast: .venv/.ready ## everything but the lab
 molecule: .venv/.ready ## every role alone on bare lab hosts: molecule/
 	@PATH="$$PWD/$(BIN):$$PATH" molecule test --all
 
-fuzz: .venv/.ready ## the schema fuzzer with more than 20,000 cases
+fuzz: .venv/.ready ## the schema fuzzer with more than 20,000 cases; writes tests/fuzz/RESULTS.md
 	@tests/install_servers
-	MUSTER_FUZZ_EXAMPLES=500 MUSTER_FUZZ_SEED=$$RANDOM $(BIN)/pytest -s --timeout 3600 tests/fuzz
+	export MUSTER_FUZZ_EXAMPLES=500 MUSTER_FUZZ_SEED=$$RANDOM MUSTER_FUZZ_RESULTS=$$PWD/tests/fuzz/RESULTS.md
+	printf '# What the fuzzer found\n\n`make fuzz`, %s, commit %s.\n' "$$(date -u +'%F %H:%M UTC')" \
+	  "$$(git describe --always --dirty)" >"$$MUSTER_FUZZ_RESULTS"
+	$(BIN)/pytest -s --timeout 3600 tests/fuzz
 
 bench: .venv/.ready ## measure speed against its goals, and write bench/RESULTS.md; about an hour
 	@tests/install_servers

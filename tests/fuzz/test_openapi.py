@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ REACHED = {
     ("POST", "/api/workers/{worker_id}/rotate"): {200: 2, 401: 1},  # the second with what the first gave
     ("GET", "/api/peers"): {200: 1, 401: 1, 422: 1},
 }
+RESULTS = os.environ.get("MUSTER_FUZZ_RESULTS")  # the file that is told of each run
 HEARTBEAT = "/api/workers/{worker_id}/heartbeat"
 REFUSED = ("HEARTBEAT_OUT_OF_ORDER", "INVALID_CREDENTIAL", "INVALID_REQUEST")
 
@@ -38,8 +41,8 @@ def service(postgresql_url: str, tmp_path: Path) -> Iterator[Service]:
     service.stop()
 
 
-def fuzz(service: Service, *options: str, **environment: str) -> None:
-    """Run the fuzzer to its end. Fails with that when it found anything."""
+def fuzz(service: Service, who: str, *options: str, **environment: str) -> None:
+    """Run the fuzzer to its end as `who`. Fails with what it found, if anything."""
     done = subprocess.run(
         [
             Path(sys.executable).parent / "schemathesis",
@@ -62,13 +65,21 @@ def fuzz(service: Service, *options: str, **environment: str) -> None:
         text=True,
         check=False,
     )
-    print(done.stdout[-4000:])
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
-    assert "Traceback" not in (service.directory / "output").read_text()
+    log = (service.directory / "output").read_text()
+    assert "Traceback" not in log
+    answered = Counter(re.findall(r'"status": (\d+)', log))
+    answers = ", ".join(f"{number:,} × {status}" for status, number in sorted(answered.items()))
+    summary = done.stdout.partition(" SUMMARY ")[2].partition("\n")[2].strip()
+    told = f"## As {who}\n\n```\n{summary}\n```\n\nAnswers but to heartbeats: {answers}.\n"
+    print(told)
+    if RESULTS:
+        with Path(RESULTS).open("a") as results:
+            results.write(f"\n{told}")
 
 
 def test_nobody_gets_an_answer_that_is_not_documented(service: Service) -> None:
-    fuzz(service)
+    fuzz(service, "nobody")
 
 
 def test_an_admin_gets_an_answer_that_is_not_documented(service: Service) -> None:
@@ -76,6 +87,7 @@ def test_an_admin_gets_an_answer_that_is_not_documented(service: Service) -> Non
     token = login.json()["data"]["accessToken"]
     fuzz(
         service,
+        "an admin",
         "--header",
         f"Authorization: Bearer {token}",
         "--exclude-path-regex",
@@ -88,6 +100,7 @@ def test_a_worker_gets_an_answer_that_is_not_documented(service: Service) -> Non
     paths = (HEARTBEAT, *(path for _, path in REACHED))
     fuzz(
         service,
+        "a worker",
         *(option for path in paths for option in ("--include-path", path)),
         PYTHONPATH=str(Path(__file__).parent),
         SCHEMATHESIS_HOOKS="worker_hooks",
