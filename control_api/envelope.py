@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from datetime import datetime
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 Payload = TypeVar("Payload")
+
+
+def written(moment: object) -> object:
+    """Refuse a number: pydantic takes one for seconds or milliseconds since 1970, and OpenAPI does not know it."""
+    if isinstance(moment, int | float) or (isinstance(moment, str) and ":" not in moment):
+        msg = "is not a time as in RFC 3339: 2030-12-31T18:00:00Z"
+        raise ValueError(msg)
+    return moment
+
+
+def storable(moment: datetime) -> datetime:
+    """Refuse what no database takes."""
+    if not 1970 <= moment.year < 9999:
+        msg = "is not between 1970 and 9998"
+        raise ValueError(msg)
+    return moment
+
+
+# A moment that a request names, with its zone: RFC 3339.
+Moment = Annotated[AwareDatetime, BeforeValidator(written), AfterValidator(storable)]
 
 
 class Wire(BaseModel):

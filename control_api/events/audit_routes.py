@@ -8,10 +8,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, AwareDatetime
 
 from control_api import examples
-from control_api.envelope import Success
+from control_api.envelope import Moment, Success
 from control_api.events import audit, audit_store, audit_wire
 from control_api.events.audit_store import Filter
 from control_api.events.models import AuditEntry, Outcome
@@ -40,15 +39,6 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-def storable(moment: datetime) -> datetime:
-    """Refuse what no database takes."""
-    if not 1970 <= moment.year < 9999:
-        msg = "is not between 1970 and 9998"
-        raise ValueError(msg)
-    return moment
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(storable)]
 Exact = Annotated[str | None, Query(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 

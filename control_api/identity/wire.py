@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, StrictBool
+from pydantic import AfterValidator, Field, SecretStr, StrictBool
 
-from control_api.envelope import Request, Wire
+from control_api.envelope import Moment, Request, Wire
 from control_api.identity import passwords
 from control_api.identity.models import ApiKey, User
 from control_api.identity.roles import Role, Scope
@@ -121,7 +121,7 @@ class NewApiKey(Request):
 
     name: Annotated[KeyName, Field(pattern=NAME)]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class ApiKeyView(Wire):

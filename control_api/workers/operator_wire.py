@@ -7,9 +7,9 @@ import re
 from contextlib import suppress
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool
 
-from control_api.envelope import Request
+from control_api.envelope import Moment, Request
 from control_api.workers.wire import HOSTNAME, Address, Hostname, LabelKey, LabelValue, Text
 
 MAX_LABELS = 64
@@ -99,9 +99,7 @@ class Rest(Request):
     )
 
     reason: Annotated[Text, Field(min_length=1)]
-    until: AwareDatetime | None = Field(
-        None, description="When it ends by itself; else when an operator says so."
-    )
+    until: Moment | None = Field(None, description="When it ends by itself; else when an operator says so.")
     drain: StrictBool = Field(
         False, description="The wish that its pods move away; noted, nothing drains yet."
     )

@@ -129,6 +129,7 @@ async def test_a_wrong_key_opens_nothing(sqlite_api: Api, key: str) -> None:
         ({"expiresAt": "0001-01-01T00:00:00+14:00"}, "expiresAt"),
         ({"expiresAt": "9999-12-31T23:59:59-14:00"}, "expiresAt"),
         ({"expiresAt": "2027-01-01T00:00:00"}, "expiresAt"),
+        ({"expiresAt": 1893456000}, "expiresAt"),
     ],
 )
 async def test_a_bad_key_is_refused_by_the_field(sqlite_api: Api, change: dict[str, Any], field: str) -> None:
