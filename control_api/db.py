@@ -137,8 +137,9 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
         self.on_news: Callable[[], None] = lambda: None  # called after a commit that was announced
-        snapshot = {"muster_begin": "BEGIN"} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        self._reader = self.engine.execution_options(**snapshot)
+        self._reader = self.engine.execution_options(muster_begin="BEGIN")
+        one_moment = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._snapshots = self._reader.execution_options(**one_moment)
         self._away = False
         self._probing = threading.Lock()
 
@@ -151,8 +152,14 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that only reads, all as of one moment; it waits for nobody. Raises DatabaseUnavailable."""
+        """Open a transaction that only reads; on SQLite it waits for nobody. Raises DatabaseUnavailable."""
         with self.guard(), Session(self._reader, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Open a short one that reads all as of one moment: PostgreSQL keeps what is updated meanwhile."""
+        with self.guard(), Session(self._snapshots, expire_on_commit=False) as session, session.begin():
             yield session
 
     def tell(self, session: Session) -> None:

@@ -70,7 +70,7 @@ def live_fleet(asked: Asked, visit: Visitor, service: Roomy) -> Response:
     """Stream what changes on a fleet page."""
 
     def look(now: Any) -> Any:
-        with service.database.reading() as opened:
+        with service.database.snapshot() as opened:
             session.caller(opened, service, visit, now)
             return reading.fleet(opened, service, asked, now)
 

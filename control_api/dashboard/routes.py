@@ -33,7 +33,7 @@ def root() -> Response:
 @router.get("/fleet")
 def fleet(asked: Asked, caller: Visiting, service: Wired, now: Now) -> Response:
     """Show the workers."""
-    with service.database.reading() as session:
+    with service.database.snapshot() as session:
         page = reading.fleet(session, service, asked, now)
     return _page("fleet.html", page, caller, now, query.live(asked))
 

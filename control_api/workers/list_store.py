@@ -58,7 +58,7 @@ class Stretch(NamedTuple):
 
 
 def page(session: Session, at: Moment, watch: Watch | None, wanted: Listing) -> Page:
-    """Return one page of the workers. watch: what the monitor knows of itself."""
+    """Return one page of the workers. session: of one moment; watch: what the monitor knows of itself."""
     recorded = _looks(watch, at)
     asked = _conditions(session, at, wanted, recorded=recorded)
     found: list[Worker] = []

@@ -92,7 +92,7 @@ def workers(
 ) -> Success[wire.WorkerPage]:
     """List the workers: filtered, sorted, a page at a time. Without parameters: the first hundred by hostname."""
     wanted = asked.listing()
-    with service.database.reading() as session:
+    with service.database.snapshot() as session:
         at = store.moment(session, now, service.settings.rules)
         found = list_store.page(session, at, store.watch(session), wanted)
         views = [wire.view(worker, at) for worker in found.workers]

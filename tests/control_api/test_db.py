@@ -83,8 +83,8 @@ def test_reading_does_not_wait_for_a_writer(sqlite_url: str) -> None:
     database.close()
 
 
-def test_all_of_one_reading_is_as_of_one_moment(database: Database) -> None:
-    with database.reading() as reader:
+def test_a_snapshot_is_as_of_one_moment(database: Database) -> None:
+    with database.snapshot() as reader:
         assert reader.scalars(select(Watch)).all() == []
         with database.transaction() as writer:
             writer.add(Watch(id=1, ticked_at=START, grace_until=START))
