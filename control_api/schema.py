@@ -30,7 +30,10 @@ TABLES = (
 )  # importing the modules is what fills the metadata
 metadata = Base.metadata
 
-
+MISSING_GRANT = text("""
+SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)
+WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
+""")
 ATTEMPTS = 20
 
 
@@ -85,11 +88,18 @@ def config(connection: Connection) -> Config:
 
 
 def require_current(database: Database) -> str:
-    """Return the revision of a database that is at this version. Raises BadSettings, DatabaseUnavailable."""
+    """Return the revision of a database that is at this version, and in which we may do all that we do.
+
+    Raises BadSettings, DatabaseUnavailable.
+    """
     with database.reading() as session:
         connection = session.connection()
         found, wanted = revision(connection), _head(connection)
+        grant = None if database.is_sqlite else connection.scalar(MISSING_GRANT)
     if found != wanted:
         msg = f"The schema is at {found or 'nothing'}, this version needs {wanted}; run `muster db upgrade`."
+        raise BadSettings(msg)
+    if grant:
+        msg = f"Heartbeats are stored by a temporary function, and the database admits none; run `{grant}`."
         raise BadSettings(msg)
     return str(wanted)

@@ -107,37 +107,44 @@ def refusal(known: Known | None, beat: Beat) -> type[MusterError] | None:
 
 # The rows are locked in id order before they are written, else two processes with the same workers deadlock. Who
 # registers a worker or records its status holds its heartbeat too: the statement that writes begins when the batch
-# has its locks, and so with what was committed while it waited.
-POSTGRES_LOCK = """
-SELECT count(*) FROM (
-  SELECT FROM heartbeats WHERE worker_id = ANY(%(worker_id)b::uuid[]) ORDER BY worker_id FOR UPDATE
-) AS held
-"""
+# has its locks, and so with what was committed while it waited. That takes two statements: a function holds them, since
+# a pipeline of two makes the event loop go round four times more for every batch, with all of its requests each time.
+# The function is temporary, of this connection: it is always the one of this process, whatever version others have.
 # The conditions say what `refusal` says; tests hold both to one table.
 # It answers in two columns a row: to make a UUID and seven values of each costs more than all the rest of reading it.
+POSTGRES_FUNCTION = """
+CREATE FUNCTION pg_temp.store_heartbeats(uuid[], int4[], uuid[], int8[], bool[], float8[], float8[], float8[], int4[],
+                                         float8[], timestamptz, timestamptz)
+RETURNS TABLE (place int8, words text) LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM FROM heartbeats WHERE worker_id = ANY($1) ORDER BY worker_id FOR UPDATE;
+  RETURN QUERY UPDATE heartbeats h SET
+    received_at = $11, node_ready = beat.node_ready, left_at = NULL, left_reason = NULL,
+    joined_at = CASE WHEN beat.node_ready THEN COALESCE(h.joined_at, $11) ELSE h.joined_at END,
+    boot_id = COALESCE(beat.boot_id, h.boot_id),
+    seq = COALESCE(beat.seq, CASE WHEN beat.boot_id IS DISTINCT FROM h.boot_id AND beat.boot_id IS NOT NULL
+                                  THEN 0 ELSE h.seq END),
+    previous_boot_id = CASE WHEN beat.boot_id <> h.boot_id THEN h.boot_id ELSE h.previous_boot_id END,
+    cpu_usage = beat.cpu_usage, memory_usage = beat.memory_usage, disk_usage = beat.disk_usage,
+    current_pods = beat.current_pods, load_average = beat.load_average
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    WITH ORDINALITY AS beat (worker_id, epoch, boot_id, seq, node_ready,
+                             cpu_usage, memory_usage, disk_usage, current_pods, load_average, place),
+    workers w
+  WHERE h.worker_id = beat.worker_id AND w.id = beat.worker_id
+    AND w.epoch = beat.epoch AND w.removed_at IS NULL
+    AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
+         OR CASE WHEN beat.boot_id = h.boot_id THEN beat.seq > h.seq
+                 ELSE beat.boot_id IS DISTINCT FROM h.previous_boot_id END)
+  RETURNING beat.place, concat_ws(' ', w.intent, w.status, w.approved, h.joined_at IS NOT NULL, h.node_ready,
+    COALESCE((SELECT nodes_seen_at >= $12 FROM watch), false), COALESCE(w.node_state, ''));
+END $$
+"""
 POSTGRES_WRITE = """
-UPDATE heartbeats h SET
-  received_at = %(now)b, node_ready = beat.node_ready, left_at = NULL, left_reason = NULL,
-  joined_at = CASE WHEN beat.node_ready THEN COALESCE(h.joined_at, %(now)b) ELSE h.joined_at END,
-  boot_id = COALESCE(beat.boot_id, h.boot_id),
-  seq = COALESCE(beat.seq, CASE WHEN beat.boot_id IS DISTINCT FROM h.boot_id AND beat.boot_id IS NOT NULL
-                                THEN 0 ELSE h.seq END),
-  previous_boot_id = CASE WHEN beat.boot_id <> h.boot_id THEN h.boot_id ELSE h.previous_boot_id END,
-  cpu_usage = beat.cpu_usage, memory_usage = beat.memory_usage, disk_usage = beat.disk_usage,
-  current_pods = beat.current_pods, load_average = beat.load_average
-FROM unnest(%(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[],
-            %(node_ready)b::bool[], %(cpu_usage)b::float8[], %(memory_usage)b::float8[],
-            %(disk_usage)b::float8[], %(current_pods)b::int4[], %(load_average)b::float8[])
-  WITH ORDINALITY AS beat (worker_id, epoch, boot_id, seq, node_ready,
-                           cpu_usage, memory_usage, disk_usage, current_pods, load_average, place),
-  workers w
-WHERE h.worker_id = beat.worker_id AND w.id = beat.worker_id
-  AND w.epoch = beat.epoch AND w.removed_at IS NULL
-  AND (beat.boot_id IS NULL OR beat.seq IS NULL OR h.boot_id IS NULL
-       OR CASE WHEN beat.boot_id = h.boot_id THEN beat.seq > h.seq
-               ELSE beat.boot_id IS DISTINCT FROM h.previous_boot_id END)
-RETURNING beat.place, concat_ws(' ', w.intent, w.status, w.approved, h.joined_at IS NOT NULL, h.node_ready,
-  COALESCE((SELECT nodes_seen_at >= %(nodes_fresh)b FROM watch), false), COALESCE(w.node_state, ''))
+SELECT place, words FROM pg_temp.store_heartbeats(
+  %(worker_id)b::uuid[], %(epoch)b::int4[], %(boot_id)b::uuid[], %(seq)b::int8[], %(node_ready)b::bool[],
+  %(cpu_usage)b::float8[], %(memory_usage)b::float8[], %(disk_usage)b::float8[], %(current_pods)b::int4[],
+  %(load_average)b::float8[], %(now)b, %(nodes_fresh)b)
 """
 POSTGRES_KNOWN = """
 SELECT w.id, w.epoch, w.removed_at, h.boot_id, h.previous_boot_id, h.seq
@@ -162,10 +169,12 @@ class PostgresBeats:
                 return await self._write(await self._connected(), beats)
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 continue
-            except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            except psycopg.Error as exc:
                 self._tell(answers=False, reason=type(exc).__name__)
                 await self.close()
-                raise DatabaseUnavailable from exc
+                if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
+                    raise DatabaseUnavailable from exc
+                raise
         raise DatabaseUnavailable
 
     async def close(self) -> None:
@@ -185,6 +194,7 @@ class PostgresBeats:
             self._connection = await BoundedAsyncConnection.connect(
                 self._conninfo, autocommit=True, **postgres_link.ARGUMENTS
             )
+            await self._connection.execute(POSTGRES_FUNCTION)
         return self._connection
 
     async def _write(
@@ -192,11 +202,9 @@ class PostgresBeats:
     ) -> list[Outcome]:
         columns = dict(zip(Beat._fields, map(list, zip(*beats, strict=True)), strict=True))
         now = self._clock()
-        async with connection.pipeline():  # both or neither, in one round trip
-            await connection.execute(POSTGRES_LOCK, {"worker_id": columns["worker_id"]})
-            cursor = await connection.execute(
-                POSTGRES_WRITE, {**columns, "now": now, "nodes_fresh": now - NODES_FRESH}, binary=True
-            )
+        cursor = await connection.execute(
+            POSTGRES_WRITE, {**columns, "now": now, "nodes_fresh": now - NODES_FRESH}, binary=True
+        )
         outcomes: list[Outcome | None] = [None] * len(beats)
         for place, words in await cursor.fetchall():
             outcomes[place - 1] = _stored(words)
