@@ -17,7 +17,7 @@ from bench.machine import cpu_seconds, memory_mib
 from bench.report import Options, Section, verdict
 
 INTERVAL = 30.0
-CONNECTS = 800  # a second: every one is a TLS handshake, of which a slow machine has to do both halves
+CONNECTS = 500  # a second: every one is a TLS handshake, of which a slow machine has to do both halves
 A_PROCESS = 17_000  # connections of one process: there are limits on its files
 STARTING = 4  # seconds until the programs that play the workers are under way
 INVENTORY_PAUSE = 10  # seconds

@@ -70,11 +70,14 @@ def create_app(
     clock: Callable[[], datetime] = utc_now,
     cluster: Cluster | None = None,
     alive: Callable[[], None] = lambda: None,
+    prepared: bool = False,
 ) -> Heartbeats:
     """Return the service as an ASGI application; it begins to work with its lifespan.
 
     clock, cluster: for tests; else the machine's clock and the cluster of the settings.
     alive: called after every look of the monitor.
+    prepared: whether to make here what FastAPI else makes when a first request looks for its route, or for a method:
+    half a second, more under load, in which nobody is answered.
     """
     service = wire_up(settings, clock=clock, cluster=cluster, alive=alive)
 
@@ -129,6 +132,8 @@ def create_app(
     api.include_router(docs_router)
     api.include_router(probe_router)
     api.include_router(metrics_router)
+    if prepared:
+        api.openapi()
     beats = Heartbeats(
         api,
         store=beat_store(service.database, clock),

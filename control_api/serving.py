@@ -18,6 +18,7 @@ from control_api.protocol import Protocol
 KEEP_ALIVE = (
     90  # seconds: longer than the pause between two heartbeats, and than the proxy keeps its connections
 )
+BACKLOG = 4096  # connections that wait while the process is busy, as many as at the proxy
 GRACEFUL = 10  # seconds for the requests under way: longer than any of them takes (see postgres_link)
 DEAF = 30  # seconds that sent data may wait for a client before its connection is ended
 GARBAGE = (100_000, 20, 20)  # objects and rounds between two collections
@@ -66,6 +67,7 @@ def run(app: Any, host: str, port: int, stopping: Sequence[Callable[[], None]] =
             log_config=None,
             access_log=False,
             server_header=False,
+            backlog=BACKLOG,
             proxy_headers=False,  # the application does it behind the heartbeats, which do not need it
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACEFUL,

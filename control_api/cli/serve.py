@@ -26,5 +26,5 @@ def serve(
     else:
         schema.require_current(database)
     database.close()
-    app = create_app(chosen, alive=lambda: systemd.notify("WATCHDOG=1"))
+    app = create_app(chosen, alive=lambda: systemd.notify("WATCHDOG=1"), prepared=True)
     run(app, host or chosen.host, port or chosen.port, stopping=[app.stopping])

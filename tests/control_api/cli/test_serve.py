@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fastapi.routing
 import httpx2
 import pytest
 
+from control_api import logs, serving
+from control_api.cli.serve import serve
+from control_api.workers.heartbeats import Heartbeats
 from tests.control_api.processes import Service, crowding, free_port
 from tests.control_api.servers import PostgreSQL
 from tests.control_api.world import HEAD, PASSWORD, SETTINGS, TOKEN, bearer, registration
@@ -62,6 +66,28 @@ def test_it_serves_from_an_empty_directory(install: Callable[..., Service]) -> N
     assert token not in service.log  # not shown again
     again = service.register(machineId="a" * 32)
     assert (again["workerId"], again["isRestart"]) == (worker["workerId"], True)
+
+
+async def test_no_request_waits_for_routes_that_are_made_with_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    made = fastapi.routing.get_dependant
+    monkeypatch.setattr(fastapi.routing, "get_dependant", lambda **what: asked.append(what) or made(**what))
+    served: list[Heartbeats] = []
+    monkeypatch.setattr(serving, "run", lambda app, *_, **__: served.append(app))
+    monkeypatch.setattr(logs, "configure", lambda: None)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    serve(host=None, port=None)
+    before = len(asked)
+    transport = httpx2.ASGITransport(served[0])
+    async with httpx2.AsyncClient(transport=transport, base_url="http://api") as client:
+        statuses = [
+            (await client.request(method, path)).status_code
+            for method, path in (("GET", "/api/workers"), ("PATCH", "/api/workers"), ("GET", "/nowhere"))
+        ]
+    assert statuses == [401, 405, 404]
+    assert len(asked) == before > 50
 
 
 def test_a_restart_after_an_outage_marks_nobody_inactive_and_silence_is_seen_again(
