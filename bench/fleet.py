@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
 from ssl import create_default_context
@@ -17,8 +18,10 @@ from bench.machine import cpu_seconds, memory_mib
 from bench.report import Options, Section, verdict
 
 INTERVAL = 30.0
-CONNECTS = 500  # a second: every one is a TLS handshake, of which a slow machine has to do both halves
-A_PROCESS = 17_000  # connections of one process: there are limits on its files
+CONNECTS = 400  # a second: every one is a TLS handshake, of which a slow machine has to do both halves
+A_PROCESS = (
+    14_000  # connections of one process and address; with half of the ports taken, finding one takes long
+)
 STARTING = 4  # seconds until the programs that play the workers are under way
 INVENTORY_PAUSE = 10  # seconds
 WHOLE = 6  # every so many inventories, one whole and not only when it has changed
@@ -93,23 +96,34 @@ def run(options: Options) -> Section:
     """Build everything, connect everyone, measure."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     processes = max(2, -(-options.workers // A_PROCESS))
+    ramp = _ramp(options)
     with options.directory() as directory, postgresql.server() as server:
         url = server.create("fleet")
-        service.fill(url, options.workers)
+        # As if all had been heard when the last one connects, so that nobody is late before having connected.
+        service.fill(url, options.workers, heard=-timedelta(seconds=ramp))
         with (
             service.api(url, directory) as api,
             proxy.proxy(api.port, directory, processes=processes) as front,
         ):
-            found = _measure(server, api, front, processes, options)
+            found = _measure(server, api, front, processes, ramp, options)
     return _section(found, processes, options)
 
 
-def _measure(
-    server: postgresql.Server, api: service.Api, front: proxy.Proxy, processes: int, options: Options
-) -> Found:
+def _ramp(options: Options) -> float:
+    """Return the seconds in which everybody connects."""
     ramp = options.workers / CONNECTS
-    if options.seconds >= INTERVAL:  # beats that are spread evenly over the interval
-        ramp = INTERVAL * math.ceil(ramp / INTERVAL)
+    # Of whole intervals the beats are spread evenly.
+    return INTERVAL * math.ceil(ramp / INTERVAL) if options.seconds >= INTERVAL else ramp
+
+
+def _measure(
+    server: postgresql.Server,
+    api: service.Api,
+    front: proxy.Proxy,
+    processes: int,
+    ramp: float,
+    options: Options,
+) -> Found:
     begin = time.monotonic() + ramp + min(INTERVAL, options.seconds) + STARTING
     clients = [
         service.Client(
