@@ -29,6 +29,8 @@ from control_api.workers.lifecycle import NODES_FRESH, Intent, Node, Status
 from control_api.workers.models import Heartbeat, Watch, Worker
 
 ATTEMPTS = 3
+# The server is away, or does not let this user make the function: until somebody mends it, nothing is stored.
+NOT_STORED = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InsufficientPrivilege)
 log = structlog.get_logger()
 
 
@@ -172,7 +174,7 @@ class PostgresBeats:
             except psycopg.Error as exc:
                 self._tell(answers=False, reason=type(exc).__name__)
                 await self.close()
-                if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
+                if isinstance(exc, NOT_STORED):
                     raise DatabaseUnavailable from exc
                 raise
         raise DatabaseUnavailable

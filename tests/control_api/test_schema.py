@@ -99,26 +99,6 @@ def test_a_service_refuses_a_database_without_its_schema(empty_url: str) -> None
     database.close()
 
 
-def test_a_service_says_which_right_it_lacks_to_store_heartbeats(postgresql_url: str) -> None:
-    database = Database(postgresql_url)
-    name = database.url.database
-    with database.transaction() as session:
-        session.execute(text("CREATE ROLE poor LOGIN"))
-        session.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO poor"))
-        session.execute(text(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'))
-    theirs = Database(database.url.set(username="poor").render_as_string())
-    with pytest.raises(BadSettings, match=f"run `GRANT TEMPORARY ON DATABASE {name} TO poor`"):
-        schema.require_current(theirs)
-    with database.transaction() as session:
-        session.execute(text(f'GRANT TEMPORARY ON DATABASE "{name}" TO poor'))
-    schema.require_current(theirs)
-    theirs.close()
-    with database.transaction() as session:
-        session.execute(text("DROP OWNED BY poor"))
-        session.execute(text("DROP ROLE poor"))
-    database.close()
-
-
 def test_the_heartbeats_table_is_half_empty(postgresql_url: str) -> None:
     database = Database(postgresql_url)
     with database.reading() as session:

@@ -10,13 +10,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from control_api import schema
 from control_api.db import Database
 from control_api.enrolment.admission import Bootstrap
-from control_api.errors import DatabaseUnavailable, InvalidCredential
+from control_api.errors import BadSettings, DatabaseUnavailable, InvalidCredential
 from control_api.workers import lifecycle_store, operations, registry, watch_store
 from control_api.workers import store as reading
 from control_api.workers.beat_store import Beat, Outcome, PostgresBeats, SqliteBeats, Stored, beat_store
@@ -162,6 +162,32 @@ async def test_a_server_that_went_away_is_a_503_until_it_is_back(
         await asyncio.to_thread(own_server.start)
         assert (await api.beat(worker)).status_code == 200
         assert len((await api.get("/api/workers"))["workers"]) == 1
+
+
+async def test_without_the_right_to_a_function_a_start_names_it_and_a_service_answers_503_until_it_is_granted(
+    postgres_database: Database, clock: Clock
+) -> None:
+    [worker_id] = populate(postgres_database, 1)
+    name = postgres_database.url.database
+    with postgres_database.transaction() as session:
+        session.execute(text("CREATE ROLE poor LOGIN"))
+        session.execute(text("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO poor"))
+        session.execute(text(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'))
+    theirs = Database(postgres_database.url.set(username="poor").render_as_string())
+    store = PostgresBeats(theirs, clock)
+    with pytest.raises(BadSettings, match=f"run `GRANT TEMPORARY ON DATABASE {name} TO poor`"):
+        schema.require_current(theirs)
+    with pytest.raises(DatabaseUnavailable):
+        await store.write([beat(worker_id)])
+    with postgres_database.transaction() as session:
+        session.execute(text(f'GRANT TEMPORARY ON DATABASE "{name}" TO poor'))
+    schema.require_current(theirs)
+    assert isinstance((await store.write([beat(worker_id)]))[0], Stored)
+    await store.close()
+    theirs.close()
+    with postgres_database.transaction() as session:
+        session.execute(text("DROP OWNED BY poor"))
+        session.execute(text("DROP ROLE poor"))
 
 
 async def test_a_deadlock_is_tried_again(
