@@ -86,6 +86,7 @@ async def test_no_request_waits_for_routes_that_are_made_with_the_first(
             (await client.request(method, path)).status_code
             for method, path in (("GET", "/api/workers"), ("PATCH", "/api/workers"), ("GET", "/nowhere"))
         ]
+    served[0].app.state.service.database.close()
     assert statuses == [401, 405, 404]
     assert len(asked) == before > 50
 
