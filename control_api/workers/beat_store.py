@@ -162,7 +162,7 @@ class PostgresBeats:
         self._conninfo = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._clock = clock
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
-        self._answers = True
+        self._reason = ""  # why nothing is stored
 
     async def write(self, beats: Sequence[Beat]) -> list[Outcome]:
         """Commit the batch, again after a deadlock; a connection that fails is thrown away."""
@@ -172,7 +172,7 @@ class PostgresBeats:
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 continue
             except psycopg.Error as exc:
-                self._tell(answers=False, reason=type(exc).__name__)
+                self._tell(type(exc).__name__)
                 await self.close()
                 if isinstance(exc, NOT_STORED):
                     raise DatabaseUnavailable from exc
@@ -185,11 +185,11 @@ class PostgresBeats:
         if connection is not None:
             await connection.close()
 
-    def _tell(self, *, answers: bool, reason: str = "") -> None:
-        """Log only a change: a database that is away would be a line a batch."""
-        if answers != self._answers:
-            log.warning("heartbeats: stored again" if answers else "heartbeats: not stored", reason=reason)
-        self._answers = answers
+    def _tell(self, reason: str = "") -> None:
+        """Log only a change of why nothing is stored: a database that is away would be a line a batch."""
+        if reason != self._reason:
+            log.warning("heartbeats: not stored" if reason else "heartbeats: stored again", reason=reason)
+        self._reason = reason
 
     async def _connected(self) -> psycopg.AsyncConnection[TupleRow]:
         if self._connection is None or self._connection.closed:
@@ -212,7 +212,7 @@ class PostgresBeats:
             outcomes[place - 1] = _stored(words)
         refused = [beat for beat, outcome in zip(beats, outcomes, strict=True) if outcome is None]
         reasons = await self._refusals(connection, refused) if refused else {}
-        self._tell(answers=True)
+        self._tell()
         pairs = zip(beats, outcomes, strict=True)
         return [outcome or reasons[beat.worker_id] for beat, outcome in pairs]
 

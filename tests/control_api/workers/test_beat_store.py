@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+import structlog
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
@@ -177,8 +178,12 @@ async def test_without_the_right_to_a_function_a_start_names_it_and_a_service_an
     store = PostgresBeats(theirs, clock)
     with pytest.raises(BadSettings, match=f"run `GRANT TEMPORARY ON DATABASE {name} TO poor`"):
         schema.require_current(theirs)
-    with pytest.raises(DatabaseUnavailable):
-        await store.write([beat(worker_id)])
+    with structlog.testing.capture_logs() as lines:
+        store._tell("AdminShutdown")  # what the connection before ended with
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                await store.write([beat(worker_id)])
+    assert [line["reason"] for line in lines] == ["AdminShutdown", "InsufficientPrivilege"]
     with postgres_database.transaction() as session:
         session.execute(text(f'GRANT TEMPORARY ON DATABASE "{name}" TO poor'))
     schema.require_current(theirs)
